@@ -1,0 +1,47 @@
+//! The verbs, one file each.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+use runtime::EngineConfig;
+
+use crate::command_error::CommandError;
+use crate::context::Context;
+
+/// A container engine on a layered filesystem of its own
+#[derive(Debug, Parser)]
+#[command(
+    name = "ply",
+    version,
+    disable_help_subcommand = true,
+    infer_subcommands = false
+)]
+pub(crate) struct Cli {
+    /// Directory of images, containers and volumes [env: PLY_ROOT]
+    #[arg(long, global = true, value_name = "DIR", hide_env = true)]
+    root: Option<PathBuf>,
+    /// Directory of sockets and locks [env: PLY_RUN]
+    #[arg(long, global = true, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Runs the command that was asked for.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
+    let mut config = EngineConfig::default();
+    if let Some(root) = cli.root {
+        config.root = root;
+    }
+    if let Some(run) = cli.run_dir {
+        config.run = run;
+    }
+    let context = Context { config };
+    let _ = &context;
+    match cli.command {}
+}

@@ -1,0 +1,10 @@
+//! The engine: images and registries, containers and their monitors, and the state they share.
+//!
+//! [`engine::Engine`] is the facade that every front end calls; each verb is a method of it in the module it belongs
+//! to. The crate knows no terminal: progress is told as events, and errors are types.
+
+pub mod engine;
+mod state;
+
+pub use engine::Engine;
+pub use engine::EngineConfig;

@@ -1,0 +1,41 @@
+//! `state.db`: SQLite in WAL mode, the rows that several processes share.
+//!
+//! Each concern owns its tables and states them as a `SCHEMA` beside the code that uses them; `user_version` counts the
+//! schemas already applied. A commit is durable when it returns (`synchronous=FULL` is WAL's own fsync on commit);
+//! a crash leaves the last commit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+/// The schemas in the order they came to be; only ever appended to.
+const SCHEMAS: &[&str] = &[];
+
+/// How long a process waits for another one's write.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Opens the database at `path`, making or upgrading it first.
+pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let mut db = Connection::open(path)?;
+    db.busy_timeout(BUSY)?;
+    let version: usize = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version < SCHEMAS.len() {
+        upgrade(&mut db)?;
+    }
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    Ok(db)
+}
+
+/// Applies the schemas that are missing, once whatever the number of processes that try.
+fn upgrade(db: &mut Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: usize = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    for schema in &SCHEMAS[version.min(SCHEMAS.len())..] {
+        transaction.execute_batch(schema)?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMAS.len())?;
+    transaction.commit()
+}
