@@ -19,7 +19,7 @@ const BUSY: Duration = Duration::from_secs(30);
 pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let mut db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
-    let version: usize = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
     if version < SCHEMAS.len() {
         upgrade(&mut db)?;
     }
@@ -32,10 +32,11 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
 fn upgrade(db: &mut Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let version: usize = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version =
+        transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
     for schema in &SCHEMAS[version.min(SCHEMAS.len())..] {
         transaction.execute_batch(schema)?;
     }
-    transaction.pragma_update(None, "user_version", SCHEMAS.len())?;
+    transaction.pragma_update(None, "user_version", SCHEMAS.len() as u32)?;
     transaction.commit()
 }
