@@ -1,0 +1,468 @@
+//! Building a tree in memory and writing it as an index.
+//!
+//! Nodes and entries are kept in flat vectors with their names in one arena, so that a tree of a million entries takes
+//! about 150 bytes each. Replaced entries are only marked dead; what no live entry reaches is not written.
+
+use std::io;
+use std::io::Write;
+
+use hashbrown::HashTable;
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U16;
+use zerocopy::little_endian::U32;
+use zerocopy::little_endian::U64;
+
+use super::Kind;
+use super::Meta;
+use super::hash;
+use super::records::*;
+use crate::digest::Digest;
+
+/// A node while the tree is being built.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct BuildId(u32);
+
+/// Where a file's bytes are, while the tree is being built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Content {
+    Nothing,
+    Packed { layer: u32, offset: u64 },
+    Object(u32),
+}
+
+/// What a node is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct BuildNode<'a> {
+    pub(crate) meta: Meta,
+    pub(crate) content: Content,
+    /// A symbolic link's target, or the path a link to a lower layer names.
+    pub(crate) target: &'a [u8],
+    pub(crate) lower_link: bool,
+    pub(crate) implicit: bool,
+    pub(crate) xattrs: &'a [(Vec<u8>, Vec<u8>)],
+}
+
+/// The tree outgrew the format's 32-bit references.
+#[derive(Debug, thiserror::Error)]
+#[error("the tree is too large for an index")]
+pub(crate) struct TooLarge;
+
+const DEAD: u16 = 1 << 15;
+
+struct BuildEntry {
+    directory: u32,
+    name: u32,
+    node: u32,
+    name_length: u16,
+    flags: u16,
+}
+
+/// Tables that only some indexes have.
+#[derive(Default)]
+pub(crate) struct TreeExtras {
+    pub(crate) tar_size: u64,
+    pub(crate) objects: Vec<[u8; 32]>,
+    pub(crate) cuts: Vec<CutRecord>,
+    pub(crate) segments: Vec<SegmentRecord>,
+    pub(crate) layers: Vec<[u8; 32]>,
+}
+
+/// A tree that grows.
+pub(crate) struct TreeBuilder {
+    nodes: Vec<NodeRecord>,
+    entries: Vec<BuildEntry>,
+    table: HashTable<u32>,
+    strings: Vec<u8>,
+    xattrs: Vec<XattrRecord>,
+}
+
+/// What an entry of the growing tree leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    Node(BuildId),
+    Whiteout,
+}
+
+impl TreeBuilder {
+    pub(crate) const ROOT: BuildId = BuildId(0);
+
+    /// Starts with a root directory that nothing has named yet.
+    pub(crate) fn new() -> TreeBuilder {
+        let mut builder = TreeBuilder {
+            nodes: Vec::new(),
+            entries: Vec::new(),
+            table: HashTable::new(),
+            strings: Vec::new(),
+            xattrs: Vec::new(),
+        };
+        builder.nodes.push(implicit_directory());
+        builder
+    }
+
+    /// Adds a node that no entry leads to yet.
+    pub(crate) fn add_node(&mut self, node: &BuildNode<'_>) -> Result<BuildId, TooLarge> {
+        let record = self.record(node)?;
+        let id = u32::try_from(self.nodes.len()).map_err(|_| TooLarge)?;
+        self.nodes.push(record);
+        Ok(BuildId(id))
+    }
+
+    /// Adds a directory for a parent that the tar never named: root's, 0755, the epoch.
+    pub(crate) fn add_implicit_directory(&mut self) -> Result<BuildId, TooLarge> {
+        let id = u32::try_from(self.nodes.len()).map_err(|_| TooLarge)?;
+        self.nodes.push(implicit_directory());
+        Ok(BuildId(id))
+    }
+
+    /// Gives a node new metadata and keeps its identity; a directory stays opaque if it was.
+    pub(crate) fn update_node(&mut self, id: BuildId, node: &BuildNode<'_>) -> Result<(), TooLarge> {
+        let mut record = self.record(node)?;
+        record.flags |= self.nodes[id.0 as usize].flags & NODE_OPAQUE;
+        self.nodes[id.0 as usize] = record;
+        Ok(())
+    }
+
+    fn record(&mut self, node: &BuildNode<'_>) -> Result<NodeRecord, TooLarge> {
+        let meta = &node.meta;
+        let mut record = implicit_directory();
+        record.kind = if node.lower_link { KIND_LOWER_LINK } else { kind_number(meta.kind) };
+        record.flags = if node.implicit { NODE_IMPLICIT } else { 0 };
+        record.mode = meta.mode.into();
+        record.uid = meta.uid.into();
+        record.gid = meta.gid.into();
+        record.size = meta.size.into();
+        record.mtime_secs = meta.mtime.secs.into();
+        record.mtime_nanos = meta.mtime.nanos.into();
+        record.rdev_major = libc::major(meta.rdev).into();
+        record.rdev_minor = libc::minor(meta.rdev).into();
+        match node.content {
+            Content::Nothing => {}
+            Content::Packed { layer, offset } => {
+                record.content_kind = CONTENT_PACKED.into();
+                record.layer = layer.into();
+                record.content = offset.into();
+            }
+            Content::Object(object) => {
+                record.content_kind = CONTENT_OBJECT.into();
+                record.content = u64::from(object).into();
+            }
+        }
+        if node.lower_link || meta.kind == Kind::Symlink {
+            record.first = self.add_string(node.target)?.into();
+            record.count = u32::try_from(node.target.len()).map_err(|_| TooLarge)?.into();
+        }
+        if !node.xattrs.is_empty() {
+            record.first_xattr =
+                u32::try_from(self.xattrs.len()).map_err(|_| TooLarge)?.into();
+            record.xattr_count = (node.xattrs.len() as u32).into();
+            for (name, value) in node.xattrs {
+                let xattr = XattrRecord {
+                    name: self.add_string(name)?.into(),
+                    name_length: (name.len() as u32).into(),
+                    value: self.add_string(value)?.into(),
+                    value_length: (value.len() as u32).into(),
+                };
+                self.xattrs.push(xattr);
+            }
+        }
+        Ok(record)
+    }
+
+    fn add_string(&mut self, bytes: &[u8]) -> Result<u32, TooLarge> {
+        let at = u32::try_from(self.strings.len()).map_err(|_| TooLarge)?;
+        self.strings.extend_from_slice(bytes);
+        Ok(at)
+    }
+
+    pub(crate) fn kind(&self, id: BuildId) -> Option<Kind> {
+        kind_of(self.nodes[id.0 as usize].kind)
+    }
+
+    pub(crate) fn is_directory(&self, id: BuildId) -> bool {
+        self.nodes[id.0 as usize].kind == KIND_DIRECTORY
+    }
+
+    pub(crate) fn set_opaque(&mut self, id: BuildId) {
+        self.nodes[id.0 as usize].flags |= NODE_OPAQUE;
+    }
+
+    /// Returns the path a link to a lower layer names.
+    pub(crate) fn lower_link_target(&self, id: BuildId) -> Option<&[u8]> {
+        let node = &self.nodes[id.0 as usize];
+        (node.kind == KIND_LOWER_LINK).then(|| {
+            let first = node.first.get() as usize;
+            &self.strings[first..first + node.count.get() as usize]
+        })
+    }
+
+    pub(crate) fn get(&self, directory: BuildId, name: &[u8]) -> Option<Found> {
+        let entry = &self.entries[self.find(directory, name)? as usize];
+        Some(match entry.flags & ENTRY_WHITEOUT {
+            0 => Found::Node(BuildId(entry.node)),
+            _ => Found::Whiteout,
+        })
+    }
+
+    fn find(&self, directory: BuildId, name: &[u8]) -> Option<u32> {
+        let (entries, strings) = (&self.entries, &self.strings);
+        self.table
+            .find(hash(directory.0, name), |&at| {
+                let entry = &entries[at as usize];
+                entry.directory == directory.0 && entry_name(entry, strings) == name
+            })
+            .copied()
+    }
+
+    /// Makes `name` in `directory` lead to `to`, whatever it led to before.
+    pub(crate) fn set(
+        &mut self,
+        directory: BuildId,
+        name: &[u8],
+        to: Found,
+    ) -> Result<(), TooLarge> {
+        let (node, flags) = match to {
+            Found::Node(node) => (node.0, 0),
+            Found::Whiteout => (u32::MAX, ENTRY_WHITEOUT),
+        };
+        if let Some(at) = self.find(directory, name) {
+            let entry = &mut self.entries[at as usize];
+            entry.node = node;
+            entry.flags = flags;
+            return Ok(());
+        }
+        let at = u32::try_from(self.entries.len()).map_err(|_| TooLarge)?;
+        let entry = BuildEntry {
+            directory: directory.0,
+            name: self.add_string(name)?,
+            node,
+            name_length: u16::try_from(name.len()).map_err(|_| TooLarge)?,
+            flags,
+        };
+        self.entries.push(entry);
+        let (entries, strings) = (&self.entries, &self.strings);
+        self.table.insert_unique(hash(directory.0, name), at, |&at| {
+            let entry = &entries[at as usize];
+            hash(entry.directory, entry_name(entry, strings))
+        });
+        Ok(())
+    }
+
+    /// Removes `name` from `directory`.
+    pub(crate) fn remove(&mut self, directory: BuildId, name: &[u8]) {
+        let (entries, strings) = (&self.entries, &self.strings);
+        let found = self.table.find_entry(hash(directory.0, name), |&at| {
+            let entry = &entries[at as usize];
+            entry.directory == directory.0 && entry_name(entry, strings) == name
+        });
+        if let Ok(found) = found {
+            let (at, _) = found.remove();
+            self.entries[at as usize].flags = DEAD;
+        }
+    }
+
+    /// Calls `visit` with every link to a lower layer that a live entry leads to: directory, name, node.
+    pub(crate) fn lower_links(&self) -> Vec<(BuildId, Vec<u8>, BuildId)> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.flags == 0)
+            .filter(|entry| self.nodes[entry.node as usize].kind == KIND_LOWER_LINK)
+            .map(|entry| {
+                let name = entry_name(entry, &self.strings).to_vec();
+                (BuildId(entry.directory), name, BuildId(entry.node))
+            })
+            .collect()
+    }
+
+    /// Finds the node at `path` from the root, following no links.
+    pub(crate) fn resolve(&self, path: &[u8]) -> Option<BuildId> {
+        let mut at = TreeBuilder::ROOT;
+        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            match self.get(at, name)? {
+                Found::Node(node) => at = node,
+                Found::Whiteout => return None,
+            }
+        }
+        Some(at)
+    }
+
+    /// Writes the tree as an index. Nodes are numbered breadth first by sorted name, so the same tree gives the same
+    /// bytes however it was built, and a directory's nodes lie together.
+    pub(crate) fn write(
+        mut self,
+        out: &mut impl Write,
+        identity: Digest,
+        extras: &TreeExtras,
+    ) -> io::Result<()> {
+        let order = self.number();
+        let laid = self.lay_out(&order);
+        drop((self.table, self.entries, self.nodes));
+        let slots = hash_slots(&laid.entries, &self.strings);
+        let sections: [&[u8]; SECTIONS] = [
+            laid.nodes.as_bytes(),
+            laid.entries.as_bytes(),
+            slots.as_bytes(),
+            &self.strings,
+            self.xattrs.as_bytes(),
+            extras.objects.as_bytes(),
+            extras.cuts.as_bytes(),
+            extras.segments.as_bytes(),
+            extras.layers.as_bytes(),
+        ];
+        write_sections(out, identity, extras.tar_size, &sections)
+    }
+
+    /// Gives every reachable node its number: returns new number to old, and the live entries by directory.
+    fn number(&mut self) -> Order {
+        let strings = &self.strings;
+        let mut live: Vec<u32> = (0..self.entries.len() as u32)
+            .filter(|&at| self.entries[at as usize].flags & DEAD == 0)
+            .collect();
+        live.sort_unstable_by(|&a, &b| {
+            let (a, b) = (&self.entries[a as usize], &self.entries[b as usize]);
+            (a.directory, entry_name(a, strings)).cmp(&(b.directory, entry_name(b, strings)))
+        });
+        let mut starts = vec![(0u32, 0u32); self.nodes.len()];
+        for (position, &at) in live.iter().enumerate() {
+            let start = &mut starts[self.entries[at as usize].directory as usize];
+            if start.1 == 0 {
+                start.0 = position as u32;
+            }
+            start.1 += 1;
+        }
+        let mut new_of = vec![u32::MAX; self.nodes.len()];
+        let mut old_of = vec![0];
+        new_of[0] = 0;
+        let mut next = 0;
+        while let Some(&old) = old_of.get(next) {
+            next += 1;
+            let (start, count) = starts[old as usize];
+            for &at in &live[start as usize..(start + count) as usize] {
+                let entry = &self.entries[at as usize];
+                if entry.flags & ENTRY_WHITEOUT != 0 || new_of[entry.node as usize] != u32::MAX {
+                    continue;
+                }
+                new_of[entry.node as usize] = old_of.len() as u32;
+                old_of.push(entry.node);
+            }
+        }
+        Order { live, starts, new_of, old_of }
+    }
+
+    fn lay_out(&self, order: &Order) -> Laid {
+        let mut nodes: Vec<NodeRecord> = order
+            .old_of
+            .iter()
+            .map(|&old| {
+                let mut record = self.nodes[old as usize];
+                record.nlink = U32::new(0);
+                record
+            })
+            .collect();
+        let mut entries = Vec::with_capacity(order.live.len());
+        for (new, &old) in order.old_of.iter().enumerate() {
+            if nodes[new].kind != KIND_DIRECTORY {
+                continue;
+            }
+            let (start, count) = order.starts[old as usize];
+            nodes[new].first = (entries.len() as u32).into();
+            nodes[new].count = count.into();
+            let mut subdirectories = 0;
+            for &at in &order.live[start as usize..(start + count) as usize] {
+                let entry = &self.entries[at as usize];
+                let is_whiteout = entry.flags & ENTRY_WHITEOUT != 0;
+                let node = if is_whiteout { 0 } else { order.new_of[entry.node as usize] };
+                entries.push(EntryRecord {
+                    name: entry.name.into(),
+                    name_length: U16::new(entry.name_length),
+                    flags: entry.flags.into(),
+                    node: node.into(),
+                    directory: (new as u32).into(),
+                });
+                if is_whiteout {
+                    continue;
+                }
+                let record = &mut nodes[node as usize];
+                if record.kind == KIND_DIRECTORY {
+                    record.parent = (new as u32).into();
+                    subdirectories += 1;
+                } else {
+                    record.nlink = (record.nlink.get() + 1).into();
+                }
+            }
+            nodes[new].nlink = (2 + subdirectories).into();
+        }
+        Laid { nodes, entries }
+    }
+}
+
+struct Order {
+    live: Vec<u32>,
+    starts: Vec<(u32, u32)>,
+    new_of: Vec<u32>,
+    old_of: Vec<u32>,
+}
+
+struct Laid {
+    nodes: Vec<NodeRecord>,
+    entries: Vec<EntryRecord>,
+}
+
+fn entry_name<'a>(entry: &BuildEntry, strings: &'a [u8]) -> &'a [u8] {
+    let start = entry.name as usize;
+    &strings[start..start + usize::from(entry.name_length)]
+}
+
+fn implicit_directory() -> NodeRecord {
+    let mut record: NodeRecord = zerocopy::FromZeros::new_zeroed();
+    record.kind = KIND_DIRECTORY;
+    record.flags = NODE_IMPLICIT;
+    record.mode = 0o755.into();
+    record
+}
+
+fn hash_slots(entries: &[EntryRecord], strings: &[u8]) -> Vec<U32> {
+    let size = (entries.len() * 2 + 1).next_power_of_two();
+    let mask = size - 1;
+    let mut slots = vec![U32::new(0); size];
+    for (number, entry) in entries.iter().enumerate() {
+        let start = entry.name.get() as usize;
+        let name = &strings[start..start + usize::from(entry.name_length.get())];
+        let mut at = hash(entry.directory.get(), name) as usize & mask;
+        while slots[at].get() != 0 {
+            at = (at + 1) & mask;
+        }
+        slots[at] = (number as u32 + 1).into();
+    }
+    slots
+}
+
+fn write_sections(
+    out: &mut impl Write,
+    identity: Digest,
+    tar_size: u64,
+    sections: &[&[u8]; SECTIONS],
+) -> io::Result<()> {
+    let mut header: Header = zerocopy::FromZeros::new_zeroed();
+    header.magic = MAGIC;
+    header.version = VERSION.into();
+    header.identity = identity.0;
+    header.tar_size = tar_size.into();
+    let mut offset = size_of::<Header>() as u64;
+    for (section, place) in sections.iter().zip(&mut header.sections) {
+        place.offset = offset.into();
+        place.length = (section.len() as u64).into();
+        offset += section.len() as u64;
+    }
+    header.length = U64::new(offset);
+    let mut checksum = xxhash_rust::xxh3::Xxh3::new();
+    checksum.update(&header.as_bytes()[CHECKED_FROM..]);
+    for section in sections {
+        checksum.update(section);
+    }
+    header.checksum = checksum.digest().into();
+    out.write_all(header.as_bytes())?;
+    for section in sections {
+        out.write_all(section)?;
+    }
+    Ok(())
+}

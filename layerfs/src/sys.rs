@@ -1,0 +1,3 @@
+//! The system calls that have no safe wrapper elsewhere, and all of this crate's `unsafe`.
+
+pub(crate) mod store;
