@@ -1,13 +1,36 @@
 //! The filesystem: layers kept as indexed packs, stacks of them seen merged, and the union of a stack with a
 //! writable upper, shown through FUSE.
 //!
-//! In the order data flows: a layer's tar is taken apart by [`ingest`] into an [`index`], a pack and objects, kept by
-//! the [`store`]; [`stack`] folds the indexes of an image's layers into one; [`union`] puts a writable upper on a
-//! stack; [`fuse`] translates the kernel's requests to it. The crate knows no image and no container.
+//! In the order data flows: a layer's tar is taken apart by [`ingest`] into a tree index, a pack and objects, kept by
+//! the [`store`] as a [`layer`]; [`stack`] folds the indexes of an image's layers into one. The crate knows no image
+//! and no container.
 
 pub mod digest;
+mod index;
+pub mod ingest;
+pub mod layer;
+pub mod stack;
 pub mod store;
+mod sys;
 
 pub use digest::ChainId;
 pub use digest::DiffId;
 pub use digest::Digest;
+pub use index::IndexError;
+pub use index::Kind;
+pub use index::Meta;
+pub use index::NodeId;
+pub use index::Timespec;
+pub use ingest::Compression;
+pub use ingest::Expect;
+pub use ingest::IngestError;
+pub use ingest::Ingested;
+pub use layer::Layer;
+pub use stack::ChildEntry;
+pub use stack::Stack;
+pub use stack::TopDown;
+pub use store::Claim;
+pub use store::Fault;
+pub use store::Store;
+pub use store::StoreError;
+pub use store::TmpDir;

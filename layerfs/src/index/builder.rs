@@ -260,7 +260,14 @@ impl TreeBuilder {
         }
     }
 
-    /// Calls `visit` with every link to a lower layer that a live entry leads to: directory, name, node.
+    /// Returns the names in a directory; reads every entry there is.
+    pub(crate) fn child_names(&self, directory: BuildId) -> Vec<Vec<u8>> {
+        let live = self.entries.iter().filter(|entry| entry.flags & DEAD == 0);
+        let children = live.filter(|entry| entry.directory == directory.0);
+        children.map(|entry| entry_name(entry, &self.strings).to_vec()).collect()
+    }
+
+    /// Returns every link to a lower layer that a live entry leads to: directory, name, node.
     pub(crate) fn lower_links(&self) -> Vec<(BuildId, Vec<u8>, BuildId)> {
         self.entries
             .iter()

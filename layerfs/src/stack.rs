@@ -1,0 +1,208 @@
+//! A stack: the layers of an image folded into one index, and the way to their bytes.
+//!
+//! The fold does once what "search the layers from the top down" does at each lookup: from the lowest layer up, each
+//! one's whiteouts and opaque directories remove what is below, then its entries are merged in
+//! (image-spec `layer.md`, "Applying Changesets"). The result is a tree index of its own, where a lookup is one probe
+//! whatever the number of layers.
+
+mod fold;
+mod top_down;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+pub(crate) use self::fold::fold;
+pub use self::top_down::TopDown;
+use crate::digest::ChainId;
+use crate::digest::DiffId;
+use crate::digest::Digest;
+use crate::index::ContentAt;
+use crate::index::EntryRecord;
+use crate::index::Index;
+use crate::index::IndexError;
+use crate::index::Kind;
+use crate::index::Meta;
+use crate::index::NodeId;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// How many objects are kept open for reading.
+const OPEN_OBJECTS: usize = 64;
+
+/// An opened stack.
+#[derive(Debug)]
+pub struct Stack {
+    index: Index,
+    layers: Vec<DiffId>,
+    store: Store,
+    packs: Vec<OnceLock<Arc<File>>>,
+    objects: Mutex<LruCache<u32, Arc<File>>>,
+}
+
+/// A name in a directory of a stack.
+#[derive(Debug, Clone, Copy)]
+pub struct ChildEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The node it leads to.
+    pub node: NodeId,
+    /// What that is.
+    pub kind: Kind,
+}
+
+impl Stack {
+    /// The root directory of every stack.
+    pub const ROOT: NodeId = NodeId(0);
+
+    pub(crate) fn open(store: &Store, path: &Path, layers: &[DiffId]) -> Result<Stack, StoreError> {
+        let index = Index::open(path)?;
+        let named = index.layers().iter().map(|layer| DiffId(Digest(*layer)));
+        if index.identity() != ChainId::of(layers).0 || !named.eq(layers.iter().copied()) {
+            let fault = "written for another stack";
+            return Err(IndexError::Damaged { path: path.to_owned(), fault }.into());
+        }
+        let open_objects = std::num::NonZeroUsize::new(OPEN_OBJECTS).unwrap_or(std::num::NonZeroUsize::MIN);
+        Ok(Stack {
+            index,
+            layers: layers.to_vec(),
+            store: store.clone(),
+            packs: layers.iter().map(|_| OnceLock::new()).collect(),
+            objects: Mutex::new(LruCache::new(open_objects)),
+        })
+    }
+
+    /// Returns the stack's name.
+    pub fn chain_id(&self) -> ChainId {
+        ChainId(self.index.identity())
+    }
+
+    /// Returns the layers, lowest first.
+    pub fn layers(&self) -> &[DiffId] {
+        &self.layers
+    }
+
+    /// Returns how many nodes there are; their numbers are below it.
+    pub fn node_count(&self) -> u32 {
+        self.index.nodes().len() as u32
+    }
+
+    /// Returns how many entries there are.
+    pub fn entry_count(&self) -> usize {
+        self.index.entries().len()
+    }
+
+    /// Finds the entry `name` of the directory `dir`: one probe, at any depth of the stack.
+    pub fn lookup(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
+        self.index.lookup(dir, name).map(EntryRecord::node_id)
+    }
+
+    /// Finds the node at `path` from the root, following no links; `.` and empty components mean nothing.
+    pub fn resolve(&self, path: &[u8]) -> Option<NodeId> {
+        path.split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty() && *name != b".")
+            .try_fold(Stack::ROOT, |at, name| self.lookup(at, name))
+    }
+
+    /// Returns the node's metadata.
+    pub fn meta(&self, node: NodeId) -> Meta {
+        self.index.node(node).meta()
+    }
+
+    /// Returns the directory's entries, sorted by name; none for anything else.
+    pub fn children(&self, dir: NodeId) -> impl ExactSizeIterator<Item = ChildEntry<'_>> {
+        self.index.children(self.index.node(dir)).iter().map(|entry| ChildEntry {
+            name: self.index.name(entry),
+            node: entry.node_id(),
+            kind: self.index.node(entry.node_id()).meta().kind,
+        })
+    }
+
+    /// Returns the node's extended attributes, sorted by name.
+    pub fn xattrs(&self, node: NodeId) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        self.index.xattrs(self.index.node(node))
+    }
+
+    /// Returns one extended attribute.
+    pub fn xattr(&self, node: NodeId, name: &[u8]) -> Option<&[u8]> {
+        self.xattrs(node).find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Returns a symbolic link's target.
+    pub fn link_target(&self, node: NodeId) -> &[u8] {
+        self.index.target(self.index.node(node))
+    }
+
+    /// Reads a file's bytes at `offset`; fewer than asked only at its end.
+    pub fn read_at(&self, node: NodeId, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let record = self.index.node(node);
+        let left = record.meta().size.saturating_sub(offset);
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let buffer = &mut buffer[..wanted];
+        let (file, start) = match self.index.content(record) {
+            ContentAt::Nothing => return Ok(0),
+            ContentAt::Packed { layer, offset } => (self.pack(layer)?, offset),
+            ContentAt::Object(object) => (self.object(object)?, 0),
+        };
+        let mut done = 0;
+        while done < buffer.len() {
+            match file.read_at(&mut buffer[done..], start + offset + done as u64) {
+                Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
+                Ok(length) => done += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Opens the host file that holds exactly this node's bytes, if there is one: for passthrough and reflinks.
+    pub fn backing_file(&self, node: NodeId) -> io::Result<Option<File>> {
+        match self.index.content(self.index.node(node)) {
+            ContentAt::Object(object) => self.open_object(object).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns whether [`Stack::backing_file`] would find one.
+    pub fn has_backing_file(&self, node: NodeId) -> bool {
+        matches!(self.index.content(self.index.node(node)), ContentAt::Object(_))
+    }
+
+    fn pack(&self, layer: u32) -> io::Result<Arc<File>> {
+        let (Some(pack), Some(diff_id)) =
+            (self.packs.get(layer as usize), self.layers.get(layer as usize))
+        else {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        };
+        if let Some(pack) = pack.get() {
+            return Ok(pack.clone());
+        }
+        let file = Arc::new(File::open(self.store.layer_dir(diff_id).join("pack"))?);
+        Ok(pack.get_or_init(|| file).clone())
+    }
+
+    fn object(&self, object: u32) -> io::Result<Arc<File>> {
+        if let Some(file) = self.objects.lock().get(&object) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(self.open_object(object)?);
+        self.objects.lock().put(object, file.clone());
+        Ok(file)
+    }
+
+    fn object_path(&self, object: u32) -> PathBuf {
+        self.store.object_path(&Digest(self.index.objects()[object as usize]))
+    }
+
+    fn open_object(&self, object: u32) -> io::Result<File> {
+        File::open(self.object_path(object))
+    }
+}
