@@ -145,7 +145,10 @@ pub(crate) struct Index {
 impl Index {
     /// Opens and checks the index at `path`.
     pub(crate) fn open(path: &Path) -> Result<Index, IndexError> {
-        let io = |source| IndexError::Io { path: path.to_owned(), source };
+        let io = |source| IndexError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(io)?;
         // SAFETY: index files are written once, before they get the name they are opened by, and their directory is
         // closed to others; nobody changes or truncates one that is mapped.
@@ -154,7 +157,10 @@ impl Index {
     }
 
     fn from_map(map: Mmap, path: &Path) -> Result<Index, IndexError> {
-        let damaged = |fault| IndexError::Damaged { path: path.to_owned(), fault };
+        let damaged = |fault| IndexError::Damaged {
+            path: path.to_owned(),
+            fault,
+        };
         let Ok((header, _)) = Header::ref_from_prefix(&map) else {
             return Err(damaged("too short"));
         };
@@ -176,7 +182,9 @@ impl Index {
         let mut sections: [Range<usize>; SECTIONS] = Default::default();
         for (number, (section, range)) in header.sections.iter().zip(&mut sections).enumerate() {
             let (offset, length) = (section.offset.get(), section.length.get());
-            let end = offset.checked_add(length).filter(|&end| end <= map.len() as u64);
+            let end = offset
+                .checked_add(length)
+                .filter(|&end| end <= map.len() as u64);
             let Some(end) = end else {
                 return Err(damaged("section outside the file"));
             };
@@ -187,7 +195,12 @@ impl Index {
         }
         let identity = Digest(header.identity);
         let tar_size = header.tar_size.get();
-        let index = Index { map, identity, tar_size, sections };
+        let index = Index {
+            map,
+            identity,
+            tar_size,
+            sections,
+        };
         index.check_references().map_err(damaged)?;
         Ok(index)
     }
@@ -196,9 +209,8 @@ impl Index {
     fn check_references(&self) -> Result<(), &'static str> {
         let nodes = self.nodes();
         let strings = self.section(STRINGS).len() as u64;
-        let within = |first: u32, count: u32, all: usize| {
-            u64::from(first) + u64::from(count) <= all as u64
-        };
+        let within =
+            |first: u32, count: u32, all: usize| u64::from(first) + u64::from(count) <= all as u64;
         if nodes.is_empty() || kind_of(nodes[0].kind) != Some(Kind::Directory) {
             return Err("no root directory");
         }
@@ -216,7 +228,11 @@ impl Index {
             if !fits {
                 return Err("node leads outside its table");
             }
-            if !within(node.first_xattr.get(), node.xattr_count.get(), self.xattr_records().len()) {
+            if !within(
+                node.first_xattr.get(),
+                node.xattr_count.get(),
+                self.xattr_records().len(),
+            ) {
                 return Err("attributes outside their table");
             }
             if node.content_kind.get() == CONTENT_OBJECT
@@ -227,15 +243,22 @@ impl Index {
         }
         for entry in self.entries() {
             let is_whiteout = entry.flags.get() & ENTRY_WHITEOUT != 0;
-            if !within(entry.name.get(), u32::from(entry.name_length.get()), strings as usize)
-                || (!is_whiteout && entry.node.get() as usize >= nodes.len())
+            if !within(
+                entry.name.get(),
+                u32::from(entry.name_length.get()),
+                strings as usize,
+            ) || (!is_whiteout && entry.node.get() as usize >= nodes.len())
             {
                 return Err("entry leads outside its table");
             }
         }
         for xattr in self.xattr_records() {
             if !within(xattr.name.get(), xattr.name_length.get(), strings as usize)
-                || !within(xattr.value.get(), xattr.value_length.get(), strings as usize)
+                || !within(
+                    xattr.value.get(),
+                    xattr.value_length.get(),
+                    strings as usize,
+                )
             {
                 return Err("attribute leads outside its table");
             }
@@ -244,12 +267,19 @@ impl Index {
         if !slots.len().is_power_of_two() || slots.len() <= self.entries().len() {
             return Err("hash table of odd size");
         }
-        if slots.iter().any(|slot| slot.get() as usize > self.entries().len()) {
+        if slots
+            .iter()
+            .any(|slot| slot.get() as usize > self.entries().len())
+        {
             return Err("hash slot outside its table");
         }
         for cut in self.cuts() {
             if cut.object.get() as usize >= self.objects().len()
-                || !within(cut.first_segment.get(), cut.segment_count.get(), self.segments().len())
+                || !within(
+                    cut.first_segment.get(),
+                    cut.segment_count.get(),
+                    self.segments().len(),
+                )
             {
                 return Err("cut leads outside its table");
             }
@@ -343,14 +373,19 @@ impl Index {
         &self.entries()[first..first + node.count.get() as usize]
     }
 
-    pub(crate) fn xattrs(&self, node: &NodeRecord) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+    pub(crate) fn xattrs(
+        &self,
+        node: &NodeRecord,
+    ) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         let first = node.first_xattr.get() as usize;
-        self.xattr_records()[first..first + node.xattr_count.get() as usize].iter().map(|xattr| {
-            (
-                self.string(xattr.name.get(), xattr.name_length.get()),
-                self.string(xattr.value.get(), xattr.value_length.get()),
-            )
-        })
+        self.xattr_records()[first..first + node.xattr_count.get() as usize]
+            .iter()
+            .map(|xattr| {
+                (
+                    self.string(xattr.name.get(), xattr.name_length.get()),
+                    self.string(xattr.value.get(), xattr.value_length.get()),
+                )
+            })
     }
 
     /// Finds the entry `name` of the directory `dir`: one probe, whatever the size of the tree.

@@ -164,8 +164,14 @@ pub(crate) fn ingest(
             (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
             (Ok(None), Ok(_)) => return Err(IngestError::Truncated("the blob".to_owned())),
         };
-        if let Some(expected) = expect.diff_id.filter(|&expected| expected != unpacked.diff_id) {
-            return Err(IngestError::DiffId { expected, found: unpacked.diff_id });
+        if let Some(expected) = expect
+            .diff_id
+            .filter(|&expected| expected != unpacked.diff_id)
+        {
+            return Err(IngestError::DiffId {
+                expected,
+                found: unpacked.diff_id,
+            });
         }
         let (diff_id, tar_size) = (unpacked.diff_id, unpacked.tar_size);
         let already_present = !unpacked.writer.publish(unpacked.tree, diff_id, tar_size)?;
@@ -199,11 +205,23 @@ fn decompress(
     full: &Sender<Chunk>,
     empty: &Receiver<Vec<u8>>,
 ) -> Result<Option<Blob>, IngestError> {
-    let hashing = HashingReader { inner: blob, hasher: Sha256::new(), size: 0, failure: None, expect };
+    let hashing = HashingReader {
+        inner: blob,
+        hasher: Sha256::new(),
+        size: 0,
+        failure: None,
+        expect,
+    };
     let mut input = BufReader::with_capacity(128 * 1024, hashing);
     let magic = match io::BufRead::fill_buf(&mut input) {
         Ok(magic) => magic,
-        Err(error) => return Err(input.get_mut().failure.take().unwrap_or(IngestError::Read(error))),
+        Err(error) => {
+            return Err(input
+                .get_mut()
+                .failure
+                .take()
+                .unwrap_or(IngestError::Read(error)));
+        }
     };
     let compression = match magic {
         [0x1f, 0x8b, ..] => Compression::Gzip,
@@ -212,9 +230,11 @@ fn decompress(
     };
     let sent = match compression {
         Compression::None => send_all(&mut input, full, empty),
-        Compression::Gzip => {
-            send_all(&mut flate2::bufread::MultiGzDecoder::new(&mut input), full, empty)
-        }
+        Compression::Gzip => send_all(
+            &mut flate2::bufread::MultiGzDecoder::new(&mut input),
+            full,
+            empty,
+        ),
         Compression::Zstd => zstd::Decoder::with_buffer(&mut input)
             .and_then(|mut decoder| send_all(&mut decoder, full, empty)),
     };
@@ -235,12 +255,19 @@ fn decompress(
     }
     let found = Digest(read.hasher.finalize().into());
     if let Some(expected) = expect.blob_size.filter(|&expected| expected != read.size) {
-        return Err(IngestError::BlobSize { expected, found: read.size });
+        return Err(IngestError::BlobSize {
+            expected,
+            found: read.size,
+        });
     }
     if let Some(expected) = expect.blob.filter(|&expected| expected != found) {
         return Err(IngestError::BlobDigest { expected, found });
     }
-    Ok(Some(Blob { digest: found, size: read.size, compression }))
+    Ok(Some(Blob {
+        digest: found,
+        size: read.size,
+        compression,
+    }))
 }
 
 /// Sends all that `from` gives; `false` when nobody receives any more.
@@ -294,8 +321,15 @@ impl<R: Read> Read for HashingReader<R> {
             }
         };
         self.size += length as u64;
-        if let Some(expected) = self.expect.blob_size.filter(|&expected| self.size > expected) {
-            self.failure = Some(IngestError::BlobSize { expected, found: self.size });
+        if let Some(expected) = self
+            .expect
+            .blob_size
+            .filter(|&expected| self.size > expected)
+        {
+            self.failure = Some(IngestError::BlobSize {
+                expected,
+                found: self.size,
+            });
             return Err(io::Error::other("the blob is longer than promised"));
         }
         self.hasher.update(&buffer[..length]);
@@ -386,5 +420,10 @@ fn unpack(mut source: TarSource, store: &Store) -> Result<Unpacked<'_>, IngestEr
         return Err(IngestError::Truncated("the archive".to_owned()));
     }
     let diff_id = DiffId(Digest(source.hasher.finalize().into()));
-    Ok(Unpacked { diff_id, tar_size: source.offset, tree, writer })
+    Ok(Unpacked {
+        diff_id,
+        tar_size: source.offset,
+        tree,
+        writer,
+    })
 }

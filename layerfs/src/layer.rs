@@ -38,7 +38,13 @@ impl Layer {
         }
         let pack_path = directory.join("pack");
         let pack = File::open(&pack_path).map_err(at(&pack_path))?;
-        Ok(Layer { diff_id, index, pack, pack_path, store: store.clone() })
+        Ok(Layer {
+            diff_id,
+            index,
+            pack,
+            pack_path,
+            store: store.clone(),
+        })
     }
 
     /// Returns the layer's name.
@@ -59,7 +65,10 @@ impl Layer {
     /// Returns the sum of the lengths of the layer's files, each counted once.
     pub fn content_size(&self) -> u64 {
         let files = self.index.nodes().iter().map(|node| node.meta());
-        files.filter(|meta| meta.kind == Kind::File).map(|meta| meta.size).sum()
+        files
+            .filter(|meta| meta.kind == Kind::File)
+            .map(|meta| meta.size)
+            .sum()
     }
 
     pub(crate) fn index(&self) -> &Index {
@@ -73,13 +82,22 @@ impl Layer {
 
     /// Returns the objects that are named by the digest of just their bytes.
     pub(crate) fn plain_object_digests(&self) -> impl Iterator<Item = Digest> + '_ {
-        let plain = self.index.cuts().iter().filter(|cut| cut.segment_count.get() == 0);
+        let plain = self
+            .index
+            .cuts()
+            .iter()
+            .filter(|cut| cut.segment_count.get() == 0);
         plain.map(|cut| Digest(self.index.objects()[cut.object.get() as usize]))
     }
 
     /// Returns the layer's tar, byte for byte as it was ingested.
     pub fn tar(&self) -> Tar<'_> {
-        Tar { layer: self, pack_at: 0, next_cut: 0, payload: None }
+        Tar {
+            layer: self,
+            pack_at: 0,
+            next_cut: 0,
+            payload: None,
+        }
     }
 }
 
@@ -109,10 +127,15 @@ impl Payload {
             };
             (self.offset, self.left) = (offset, length);
         }
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let length = self.object.read_at(&mut buffer[..wanted], self.offset)?;
         if length == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "an object is too short"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "an object is too short",
+            ));
         }
         self.offset += length as u64;
         self.left -= length as u64;
@@ -135,8 +158,13 @@ impl Read for Tar<'_> {
             let cut = self.layer.index.cuts().get(self.next_cut);
             let room = cut.map_or(u64::MAX, |cut| cut.pack_offset.get() - self.pack_at);
             if room > 0 {
-                let wanted = buffer.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-                let length = self.layer.pack.read_at(&mut buffer[..wanted], self.pack_at)?;
+                let wanted = buffer
+                    .len()
+                    .min(usize::try_from(room).unwrap_or(usize::MAX));
+                let length = self
+                    .layer
+                    .pack
+                    .read_at(&mut buffer[..wanted], self.pack_at)?;
                 self.pack_at += length as u64;
                 if length == 0 && cut.is_some() {
                     let path = self.layer.pack_path.display();
@@ -157,14 +185,23 @@ impl Tar<'_> {
         let cut = &index.cuts()[self.next_cut];
         let digest = Digest(index.objects()[cut.object.get() as usize]);
         let path = self.layer.store.object_path(&digest);
-        let object = File::open(&path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        let object = File::open(&path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
         let first = cut.first_segment.get() as usize;
         let segments = &index.segments()[first..first + cut.segment_count.get() as usize];
         let ranges: Vec<(u64, u64)> = match segments {
             [] => vec![(0, cut.length.get())],
-            _ => segments.iter().map(|s| (s.offset.get(), s.length.get())).collect(),
+            _ => segments
+                .iter()
+                .map(|s| (s.offset.get(), s.length.get()))
+                .collect(),
         };
-        Ok(Payload { object, ranges: ranges.into_iter(), offset: 0, left: 0 })
+        Ok(Payload {
+            object,
+            ranges: ranges.into_iter(),
+            offset: 0,
+            left: 0,
+        })
     }
 }

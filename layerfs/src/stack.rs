@@ -67,9 +67,14 @@ impl Stack {
         let named = index.layers().iter().map(|layer| DiffId(Digest(*layer)));
         if index.identity() != ChainId::of(layers).0 || !named.eq(layers.iter().copied()) {
             let fault = "written for another stack";
-            return Err(IndexError::Damaged { path: path.to_owned(), fault }.into());
+            return Err(IndexError::Damaged {
+                path: path.to_owned(),
+                fault,
+            }
+            .into());
         }
-        let open_objects = std::num::NonZeroUsize::new(OPEN_OBJECTS).unwrap_or(std::num::NonZeroUsize::MIN);
+        let open_objects =
+            std::num::NonZeroUsize::new(OPEN_OBJECTS).unwrap_or(std::num::NonZeroUsize::MIN);
         Ok(Stack {
             index,
             layers: layers.to_vec(),
@@ -118,11 +123,14 @@ impl Stack {
 
     /// Returns the directory's entries, sorted by name; none for anything else.
     pub fn children(&self, dir: NodeId) -> impl ExactSizeIterator<Item = ChildEntry<'_>> {
-        self.index.children(self.index.node(dir)).iter().map(|entry| ChildEntry {
-            name: self.index.name(entry),
-            node: entry.node_id(),
-            kind: self.index.node(entry.node_id()).meta().kind,
-        })
+        self.index
+            .children(self.index.node(dir))
+            .iter()
+            .map(|entry| ChildEntry {
+                name: self.index.name(entry),
+                node: entry.node_id(),
+                kind: self.index.node(entry.node_id()).meta().kind,
+            })
     }
 
     /// Returns the node's extended attributes, sorted by name.
@@ -132,7 +140,9 @@ impl Stack {
 
     /// Returns one extended attribute.
     pub fn xattr(&self, node: NodeId, name: &[u8]) -> Option<&[u8]> {
-        self.xattrs(node).find(|(known, _)| *known == name).map(|(_, value)| value)
+        self.xattrs(node)
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
     }
 
     /// Returns a symbolic link's target.
@@ -144,7 +154,9 @@ impl Stack {
     pub fn read_at(&self, node: NodeId, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let record = self.index.node(node);
         let left = record.meta().size.saturating_sub(offset);
-        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         let buffer = &mut buffer[..wanted];
         let (file, start) = match self.index.content(record) {
             ContentAt::Nothing => return Ok(0),
@@ -173,13 +185,17 @@ impl Stack {
 
     /// Returns whether [`Stack::backing_file`] would find one.
     pub fn has_backing_file(&self, node: NodeId) -> bool {
-        matches!(self.index.content(self.index.node(node)), ContentAt::Object(_))
+        matches!(
+            self.index.content(self.index.node(node)),
+            ContentAt::Object(_)
+        )
     }
 
     fn pack(&self, layer: u32) -> io::Result<Arc<File>> {
-        let (Some(pack), Some(diff_id)) =
-            (self.packs.get(layer as usize), self.layers.get(layer as usize))
-        else {
+        let (Some(pack), Some(diff_id)) = (
+            self.packs.get(layer as usize),
+            self.layers.get(layer as usize),
+        ) else {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         };
         if let Some(pack) = pack.get() {
@@ -199,7 +215,8 @@ impl Stack {
     }
 
     fn object_path(&self, object: u32) -> PathBuf {
-        self.store.object_path(&Digest(self.index.objects()[object as usize]))
+        self.store
+            .object_path(&Digest(self.index.objects()[object as usize]))
     }
 
     fn open_object(&self, object: u32) -> io::Result<File> {

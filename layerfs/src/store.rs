@@ -62,7 +62,9 @@ pub enum StoreError {
     #[error(transparent)]
     Index(#[from] IndexError),
     /// The layers do not fit together.
-    #[error("layer {layer}: hard link {link:?} to {target:?}, which is in none of the layers below")]
+    #[error(
+        "layer {layer}: hard link {link:?} to {target:?}, which is in none of the layers below"
+    )]
     DanglingLink {
         /// The layer with the link.
         layer: DiffId,
@@ -78,7 +80,10 @@ pub enum StoreError {
 
 /// Keeps the path beside what the system said of it.
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
-    |source| StoreError::Io { path: path.to_owned(), source }
+    |source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// The store: layers, stacks and objects under one root, shared by several processes.
@@ -243,7 +248,9 @@ impl Store {
 
     pub(crate) fn sync_directory(&self, name: &str) -> Result<(), StoreError> {
         let path = self.root.join(name);
-        File::open(&path).and_then(|directory| directory.sync_all()).map_err(at(&path))
+        File::open(&path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(at(&path))
     }
 
     pub(crate) fn sync_everything(&self) -> Result<(), StoreError> {

@@ -115,7 +115,11 @@ impl TreeBuilder {
     }
 
     /// Gives a node new metadata and keeps its identity; a directory stays opaque if it was.
-    pub(crate) fn update_node(&mut self, id: BuildId, node: &BuildNode<'_>) -> Result<(), TooLarge> {
+    pub(crate) fn update_node(
+        &mut self,
+        id: BuildId,
+        node: &BuildNode<'_>,
+    ) -> Result<(), TooLarge> {
         let mut record = self.record(node)?;
         record.flags |= self.nodes[id.0 as usize].flags & NODE_OPAQUE;
         self.nodes[id.0 as usize] = record;
@@ -125,7 +129,11 @@ impl TreeBuilder {
     fn record(&mut self, node: &BuildNode<'_>) -> Result<NodeRecord, TooLarge> {
         let meta = &node.meta;
         let mut record = implicit_directory();
-        record.kind = if node.lower_link { KIND_LOWER_LINK } else { kind_number(meta.kind) };
+        record.kind = if node.lower_link {
+            KIND_LOWER_LINK
+        } else {
+            kind_number(meta.kind)
+        };
         record.flags = if node.implicit { NODE_IMPLICIT } else { 0 };
         record.mode = meta.mode.into();
         record.uid = meta.uid.into();
@@ -149,11 +157,14 @@ impl TreeBuilder {
         }
         if node.lower_link || meta.kind == Kind::Symlink {
             record.first = self.add_string(node.target)?.into();
-            record.count = u32::try_from(node.target.len()).map_err(|_| TooLarge)?.into();
+            record.count = u32::try_from(node.target.len())
+                .map_err(|_| TooLarge)?
+                .into();
         }
         if !node.xattrs.is_empty() {
-            record.first_xattr =
-                u32::try_from(self.xattrs.len()).map_err(|_| TooLarge)?.into();
+            record.first_xattr = u32::try_from(self.xattrs.len())
+                .map_err(|_| TooLarge)?
+                .into();
             record.xattr_count = (node.xattrs.len() as u32).into();
             for (name, value) in node.xattrs {
                 let xattr = XattrRecord {
@@ -240,10 +251,11 @@ impl TreeBuilder {
         };
         self.entries.push(entry);
         let (entries, strings) = (&self.entries, &self.strings);
-        self.table.insert_unique(hash(directory.0, name), at, |&at| {
-            let entry = &entries[at as usize];
-            hash(entry.directory, entry_name(entry, strings))
-        });
+        self.table
+            .insert_unique(hash(directory.0, name), at, |&at| {
+                let entry = &entries[at as usize];
+                hash(entry.directory, entry_name(entry, strings))
+            });
         Ok(())
     }
 
@@ -264,7 +276,9 @@ impl TreeBuilder {
     pub(crate) fn child_names(&self, directory: BuildId) -> Vec<Vec<u8>> {
         let live = self.entries.iter().filter(|entry| entry.flags & DEAD == 0);
         let children = live.filter(|entry| entry.directory == directory.0);
-        children.map(|entry| entry_name(entry, &self.strings).to_vec()).collect()
+        children
+            .map(|entry| entry_name(entry, &self.strings).to_vec())
+            .collect()
     }
 
     /// Returns every link to a lower layer that a live entry leads to: directory, name, node.
@@ -283,7 +297,10 @@ impl TreeBuilder {
     /// Finds the node at `path` from the root, following no links.
     pub(crate) fn resolve(&self, path: &[u8]) -> Option<BuildId> {
         let mut at = TreeBuilder::ROOT;
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        for name in path
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
             match self.get(at, name)? {
                 Found::Node(node) => at = node,
                 Found::Whiteout => return None,
@@ -352,7 +369,12 @@ impl TreeBuilder {
                 old_of.push(entry.node);
             }
         }
-        Order { live, starts, new_of, old_of }
+        Order {
+            live,
+            starts,
+            new_of,
+            old_of,
+        }
     }
 
     fn lay_out(&self, order: &Order) -> Laid {
@@ -377,7 +399,11 @@ impl TreeBuilder {
             for &at in &order.live[start as usize..(start + count) as usize] {
                 let entry = &self.entries[at as usize];
                 let is_whiteout = entry.flags & ENTRY_WHITEOUT != 0;
-                let node = if is_whiteout { 0 } else { order.new_of[entry.node as usize] };
+                let node = if is_whiteout {
+                    0
+                } else {
+                    order.new_of[entry.node as usize]
+                };
                 entries.push(EntryRecord {
                     name: entry.name.into(),
                     name_length: U16::new(entry.name_length),

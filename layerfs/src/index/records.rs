@@ -68,7 +68,7 @@ pub(super) const NODE_OPAQUE: u8 = 1;
 /// The directory was never named by the tar, only used as a parent.
 pub(super) const NODE_IMPLICIT: u8 = 2;
 
-pub(super) const CONTENT_NOTHING: u32 = 0;
+/// Zero is no content.
 pub(super) const CONTENT_PACKED: u32 = 1;
 pub(super) const CONTENT_OBJECT: u32 = 2;
 

@@ -73,7 +73,10 @@ pub(super) fn read_entries(
             }
             kind @ (b'L' | b'K') => {
                 let mut name = read_extended(source, writer, size)?;
-                let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+                let end = name
+                    .iter()
+                    .position(|&byte| byte == 0)
+                    .unwrap_or(name.len());
                 name.truncate(end);
                 let extended = local.get_or_insert_with(|| global.clone());
                 match kind {
@@ -101,7 +104,10 @@ pub(super) fn read_entries(
 fn check_sum(header: &tar::Header, block: &[u8; BLOCK as usize]) -> Result<(), &'static str> {
     let stated = header.cksum().map_err(|_| "bad checksum field")?;
     let field = 148..156;
-    let bytes = block.iter().enumerate().map(|(at, &byte)| if field.contains(&at) { b' ' } else { byte });
+    let bytes = block
+        .iter()
+        .enumerate()
+        .map(|(at, &byte)| if field.contains(&at) { b' ' } else { byte });
     let unsigned: u32 = bytes.clone().map(u32::from).sum();
     let signed: i32 = bytes.map(|byte| i32::from(byte as i8)).sum();
     match stated == unsigned || i64::from(stated) == i64::from(signed) {
@@ -123,7 +129,10 @@ fn read_extended(
     let what = "an extended header";
     if size > EXTENDED_MAX {
         let fault = format!("{size} bytes long, the limit is {EXTENDED_MAX}");
-        return Err(IngestError::Entry { name: what.to_owned(), fault });
+        return Err(IngestError::Entry {
+            name: what.to_owned(),
+            fault,
+        });
     }
     let mut payload = vec![0; size as usize];
     if !payload.is_empty() && !source.fill(&mut payload, what)? {
@@ -203,16 +212,30 @@ fn time(value: &[u8]) -> Option<Timespec> {
         None => (false, text),
     };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+    if !whole
+        .bytes()
+        .chain(fraction.bytes())
+        .all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     let secs: i64 = whole.parse().ok()?;
-    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let digits: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
     let nanos: u32 = digits.parse().ok()?;
     Some(match (negative, nanos) {
         (false, _) => Timespec { secs, nanos },
-        (true, 0) => Timespec { secs: -secs, nanos: 0 },
-        (true, _) => Timespec { secs: -secs - 1, nanos: 1_000_000_000 - nanos },
+        (true, 0) => Timespec {
+            secs: -secs,
+            nanos: 0,
+        },
+        (true, _) => Timespec {
+            secs: -secs - 1,
+            nanos: 1_000_000_000 - nanos,
+        },
     })
 }
 
@@ -232,13 +255,21 @@ struct Entry {
 
 impl Entry {
     fn new(header: &tar::Header, extended: Extended, size: u64) -> Result<Entry, IngestError> {
-        let path = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = extended
+            .path
+            .unwrap_or_else(|| header.path_bytes().into_owned());
         let path = extended.sparse_name.unwrap_or(path);
         let name = shown(&path);
-        let bad = |fault: &str| IngestError::Entry { name: name.clone(), fault: fault.to_owned() };
+        let bad = |fault: &str| IngestError::Entry {
+            name: name.clone(),
+            fault: fault.to_owned(),
+        };
         let target = match extended.linkpath {
             Some(target) => target,
-            None => header.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default(),
+            None => header
+                .link_name_bytes()
+                .map(|name| name.into_owned())
+                .unwrap_or_default(),
         };
         let id = |given: Option<u64>, field: std::io::Result<u64>, what| {
             let id = given.map_or(field, Ok).map_err(|_| bad(what))?;
@@ -263,11 +294,20 @@ impl Entry {
             _ => extended.size.unwrap_or(size),
         };
         let is_device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
-        let device = |field: std::io::Result<Option<u32>>| match is_device {
-            true => field.map(Option::unwrap_or_default).map_err(|_| bad("bad device number")),
-            false => Ok(0),
-        };
-        let rdev = libc::makedev(device(header.device_major())?, device(header.device_minor())?);
+        // A field of NULs is a zero; the `tar` crate takes it for a fault.
+        let device =
+            |field: std::io::Result<Option<u32>>, raw: std::ops::Range<usize>| match is_device
+                && header.as_bytes()[raw].iter().any(|&byte| byte != 0)
+            {
+                true => field
+                    .map(Option::unwrap_or_default)
+                    .map_err(|_| bad("bad device number")),
+                false => Ok(0),
+            };
+        let rdev = libc::makedev(
+            device(header.device_major(), 329..337)?,
+            device(header.device_minor(), 337..345)?,
+        );
         let mtime = match extended.mtime {
             Some(mtime) => mtime,
             None => Timespec {
@@ -275,11 +315,19 @@ impl Entry {
                 nanos: 0,
             },
         };
-        let (own, mut xattrs): (Vec<_>, Vec<_>) =
-            extended.xattrs.into_iter().partition(|(name, _)| is_overlay_xattr(name));
-        let is_opaque = own.iter().any(|(name, value)| name.ends_with(b".opaque") && value == b"y");
+        let (own, mut xattrs): (Vec<_>, Vec<_>) = extended
+            .xattrs
+            .into_iter()
+            .partition(|(name, _)| is_overlay_xattr(name));
+        let is_opaque = own
+            .iter()
+            .any(|(name, value)| name.ends_with(b".opaque") && value == b"y");
         xattrs.sort();
-        let pax_sparse = match (extended.sparse_major, extended.sparse_size, extended.sparse_map) {
+        let pax_sparse = match (
+            extended.sparse_major,
+            extended.sparse_size,
+            extended.sparse_map,
+        ) {
             (None, None, None) => None,
             (major, Some(size), map) => Some((major, size, map)),
             _ => return Err(bad("a sparse file without its length")),
@@ -302,11 +350,25 @@ impl Entry {
             return Err(bad("a symbolic link with an empty or overlong target"));
         }
         let gnu_sparse = (flag == b'S').then(|| Box::new(header.clone()));
-        Ok(Entry { name, path, target, kind: flag, meta, stored, xattrs, is_opaque, gnu_sparse, pax_sparse })
+        Ok(Entry {
+            name,
+            path,
+            target,
+            kind: flag,
+            meta,
+            stored,
+            xattrs,
+            is_opaque,
+            gnu_sparse,
+            pax_sparse,
+        })
     }
 
     fn bad(&self, fault: impl Into<String>) -> IngestError {
-        IngestError::Entry { name: self.name.clone(), fault: fault.into() }
+        IngestError::Entry {
+            name: self.name.clone(),
+            fault: fault.into(),
+        }
     }
 
     fn read(
@@ -326,19 +388,31 @@ impl Entry {
                 tree.whiteout(&names)
             }
             None if self.kind == b'1' => {
-                let target = components(&self.target)
-                    .map_err(|fault| self.bad(format!("hard link to {}: {fault}", shown(&self.target))))?;
+                let target = components(&self.target).map_err(|fault| {
+                    self.bad(format!("hard link to {}: {fault}", shown(&self.target)))
+                })?;
                 tree.hard_link(&path, &target)
             }
             None => {
-                let target = if self.kind == b'2' { &self.target[..] } else { b"" };
+                let target = if self.kind == b'2' {
+                    &self.target[..]
+                } else {
+                    b""
+                };
                 let (meta, xattrs) = (self.meta, &self.xattrs[..]);
-                let node =
-                    BuildNode { meta, content, target, lower_link: false, implicit: false, xattrs };
-                tree.place(&path, &node).and_then(|()| match self.is_opaque {
-                    true if self.kind == b'5' => tree.opaque(&path),
-                    _ => Ok(()),
-                })
+                let node = BuildNode {
+                    meta,
+                    content,
+                    target,
+                    lower_link: false,
+                    implicit: false,
+                    xattrs,
+                };
+                tree.place(&path, &node)
+                    .and_then(|()| match self.is_opaque {
+                        true if self.kind == b'5' => tree.opaque(&path),
+                        _ => Ok(()),
+                    })
             }
         };
         placed.map_err(|misplaced| match misplaced {
@@ -354,7 +428,9 @@ impl Entry {
             return Some(Mark::Ignored);
         }
         if self.kind == b'3' && self.meta.rdev == 0 {
-            return Some(Mark::Whiteout(path.iter().map(|name| name.to_vec()).collect()));
+            return Some(Mark::Whiteout(
+                path.iter().map(|name| name.to_vec()).collect(),
+            ));
         }
         let hidden = name.strip_prefix(b".wh.")?;
         if *name == b".wh..wh..opq" {
@@ -363,7 +439,12 @@ impl Entry {
         if hidden.is_empty() || hidden.starts_with(b".wh.") {
             return Some(Mark::Ignored);
         }
-        let path = parents.iter().copied().chain([hidden]).map(<[u8]>::to_vec).collect();
+        let path = parents
+            .iter()
+            .copied()
+            .chain([hidden])
+            .map(<[u8]>::to_vec)
+            .collect();
         Some(Mark::Whiteout(path))
     }
 
@@ -377,7 +458,9 @@ impl Entry {
         let all_stored = stored;
         let map = match (&self.gnu_sparse, &self.pax_sparse) {
             (Some(header), _) => {
-                let header = header.as_gnu().ok_or_else(|| self.bad("a sparse file without GNU header"))?;
+                let header = header
+                    .as_gnu()
+                    .ok_or_else(|| self.bad("a sparse file without GNU header"))?;
                 Some(sparse::gnu(header, source, writer, &self.name)?)
             }
             (None, Some((Some(_), size, _))) => {
@@ -388,9 +471,10 @@ impl Entry {
             (None, Some((None, size, Some(map)))) => {
                 Some(sparse::pax_0_1(*size, map).ok_or_else(|| self.bad("bad sparse map"))?)
             }
-            (None, Some((None, size, None))) => {
-                Some(SparseMap { size: *size, segments: Vec::new() })
-            }
+            (None, Some((None, size, None))) => Some(SparseMap {
+                size: *size,
+                segments: Vec::new(),
+            }),
             (None, None) => None,
         };
         let content = match map {

@@ -35,7 +35,10 @@ mod tests {
     #[test]
     fn slashes_and_dots_mean_nothing_and_dot_dot_is_refused() {
         assert_eq!(components(b"./a//b/./c/").unwrap(), [&b"a"[..], b"b", b"c"]);
-        assert_eq!(components(b"/etc/passwd").unwrap(), [&b"etc"[..], b"passwd"]);
+        assert_eq!(
+            components(b"/etc/passwd").unwrap(),
+            [&b"etc"[..], b"passwd"]
+        );
         assert!(components(b"./").unwrap().is_empty());
         assert!(components(b"a/../../b").is_err());
         assert!(components(&[b'a'; 256]).is_err());

@@ -24,7 +24,9 @@ impl SparseMap {
             if offset < end {
                 return Err("the ranges of its sparse map overlap");
             }
-            end = offset.checked_add(length).ok_or("its sparse map overflows")?;
+            end = offset
+                .checked_add(length)
+                .ok_or("its sparse map overflows")?;
             sum = sum.checked_add(length).ok_or("its sparse map overflows")?;
         }
         if end > self.size || self.size > i64::MAX as u64 {
@@ -44,7 +46,10 @@ pub(super) fn gnu(
     writer: &mut LayerWriter<'_>,
     name: &str,
 ) -> Result<SparseMap, IngestError> {
-    let bad = |_| IngestError::Entry { name: name.to_owned(), fault: "bad sparse header".to_owned() };
+    let bad = |_| IngestError::Entry {
+        name: name.to_owned(),
+        fault: "bad sparse header".to_owned(),
+    };
     let size = header.real_size().map_err(bad)?;
     let mut segments = Vec::new();
     let mut add = |sparse: &tar::GnuSparseHeader| -> Result<(), IngestError> {
@@ -75,7 +80,10 @@ pub(super) fn pax_1_0(
     writer: &mut LayerWriter<'_>,
     name: &str,
 ) -> Result<(SparseMap, u64), IngestError> {
-    let bad = || IngestError::Entry { name: name.to_owned(), fault: "bad sparse map".to_owned() };
+    let bad = || IngestError::Entry {
+        name: name.to_owned(),
+        fault: "bad sparse map".to_owned(),
+    };
     let mut numbers: Vec<u64> = Vec::new();
     let mut current: Option<u64> = None;
     let mut taken = 0;
@@ -94,7 +102,11 @@ pub(super) fn pax_1_0(
                 (b'0'..=b'9', _) => {
                     let digit = u64::from(byte - b'0');
                     let grown = current.unwrap_or(0).checked_mul(10);
-                    current = Some(grown.and_then(|grown| grown.checked_add(digit)).ok_or_else(bad)?);
+                    current = Some(
+                        grown
+                            .and_then(|grown| grown.checked_add(digit))
+                            .ok_or_else(bad)?,
+                    );
                 }
                 (b'\n', Some(number)) => {
                     numbers.push(number);
@@ -105,7 +117,13 @@ pub(super) fn pax_1_0(
             let count = numbers.first().copied().unwrap_or(u64::MAX);
             if numbers.len() as u64 == count.saturating_mul(2).saturating_add(1) {
                 let pairs = numbers[1..].chunks_exact(2).map(|pair| (pair[0], pair[1]));
-                return Ok((SparseMap { size, segments: pairs.collect() }, taken));
+                return Ok((
+                    SparseMap {
+                        size,
+                        segments: pairs.collect(),
+                    },
+                    taken,
+                ));
             }
             if numbers.len() > 2 * SEGMENTS_MAX {
                 return Err(bad());
@@ -125,6 +143,9 @@ pub(super) fn pax_0_1(size: u64, map: &[u8]) -> Option<SparseMap> {
     if numbers.len() % 2 != 0 {
         return None;
     }
-    let segments = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let segments = numbers
+        .chunks_exact(2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect();
     Some(SparseMap { size, segments })
 }

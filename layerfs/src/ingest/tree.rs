@@ -1,5 +1,7 @@
 //! A layer's tree as its tar's entries make it, one after the other.
 
+use std::collections::HashSet;
+
 use super::IngestError;
 use super::names::shown;
 use crate::index::BuildId;
@@ -44,7 +46,10 @@ pub(super) struct LayerTree {
 
 impl LayerTree {
     pub(super) fn new() -> LayerTree {
-        LayerTree { builder: TreeBuilder::new(), pending: Vec::new() }
+        LayerTree {
+            builder: TreeBuilder::new(),
+            pending: Vec::new(),
+        }
     }
 
     /// Finds the directory `path`, making what no entry has named.
@@ -123,11 +128,7 @@ impl LayerTree {
     }
 
     /// Makes `path` another entry of the node at `target`, now or when that has come.
-    pub(super) fn hard_link(
-        &mut self,
-        path: &[&[u8]],
-        target: &[&[u8]],
-    ) -> Result<(), Misplaced> {
+    pub(super) fn hard_link(&mut self, path: &[&[u8]], target: &[&[u8]]) -> Result<(), Misplaced> {
         let Some((name, parents)) = path.split_last() else {
             return fault("the root is a hard link");
         };
@@ -144,7 +145,12 @@ impl LayerTree {
             None => {
                 self.builder.remove(directory, name);
                 let (name, path) = (name.to_vec(), path.join(&b'/'));
-                self.pending.push(Pending { directory, name, path, target });
+                self.pending.push(Pending {
+                    directory,
+                    name,
+                    path,
+                    target,
+                });
                 Ok(())
             }
         }
@@ -152,7 +158,31 @@ impl LayerTree {
 
     /// Resolves the links that came before their targets; what this layer does not have is left to lower layers.
     pub(super) fn finish(&mut self) -> Result<(), IngestError> {
-        let mut pending = std::mem::take(&mut self.pending);
+        let pending = std::mem::take(&mut self.pending);
+        let waiting = self.bind(pending)?;
+        let names: HashSet<Vec<u8>> = waiting.iter().map(|link| link.path.clone()).collect();
+        let (chained, lower): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|link| names.contains(&link.target));
+        for link in lower {
+            let node = self.builder.add_node(&lower_link(&link.target))?;
+            self.builder
+                .set(link.directory, &link.name, Found::Node(node))?;
+        }
+        match self.bind(chained)?.first() {
+            None => Ok(()),
+            Some(link) => {
+                let fault = format!("hard links in a circle through {}", shown(&link.target));
+                Err(IngestError::Entry {
+                    name: shown(&link.path),
+                    fault,
+                })
+            }
+        }
+    }
+
+    /// Binds the links whose targets are there, until no more can be; returns the rest.
+    fn bind(&mut self, mut pending: Vec<Pending>) -> Result<Vec<Pending>, IngestError> {
         loop {
             let before = pending.len();
             let mut waiting = Vec::new();
@@ -164,30 +194,23 @@ impl LayerTree {
                 match self.builder.resolve(&link.target) {
                     Some(node) if self.builder.is_directory(node) => {
                         let fault = format!("a hard link to the directory {}", shown(&link.target));
-                        return Err(IngestError::Entry { name: shown(&link.path), fault });
+                        return Err(IngestError::Entry {
+                            name: shown(&link.path),
+                            fault,
+                        });
                     }
                     Some(node) => {
-                        self.builder.set(link.directory, &link.name, Found::Node(node))?;
+                        self.builder
+                            .set(link.directory, &link.name, Found::Node(node))?;
                     }
                     None => waiting.push(link),
                 }
             }
             pending = waiting;
             if pending.len() == before {
-                break;
+                return Ok(pending);
             }
         }
-        let names: std::collections::HashSet<Vec<u8>> =
-            pending.iter().map(|link| link.path.clone()).collect();
-        for link in pending {
-            if names.contains(&link.target) {
-                let fault = format!("hard links in a circle through {}", shown(&link.target));
-                return Err(IngestError::Entry { name: shown(&link.path), fault });
-            }
-            let node = self.builder.add_node(&lower_link(&link.target))?;
-            self.builder.set(link.directory, &link.name, Found::Node(node))?;
-        }
-        Ok(())
     }
 
     pub(super) fn into_builder(self) -> TreeBuilder {

@@ -84,7 +84,9 @@ impl<'a> LayerWriter<'a> {
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        self.pack.write_all(&self.buffer).map_err(at(&self.pack_path))?;
+        self.pack
+            .write_all(&self.buffer)
+            .map_err(at(&self.pack_path))?;
         self.buffer.clear();
         if self.pack_length - self.written_back > WRITEBACK {
             let length = self.pack_length - self.written_back;
@@ -124,7 +126,11 @@ impl<'a> LayerWriter<'a> {
         name: &str,
     ) -> Result<u32, IngestError> {
         let path = self.tmp.path().join("object");
-        let file = File::options().write(true).create_new(true).open(&path).map_err(at(&path))?;
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(at(&path))?;
         let mut hasher = Sha256::new();
         if !segments.is_empty() {
             // Another domain than plain contents: the name covers the map and the data, not the holes.
@@ -137,7 +143,11 @@ impl<'a> LayerWriter<'a> {
             }
         }
         let whole = [(0, length)];
-        let ranges = if segments.is_empty() { &whole[..] } else { segments };
+        let ranges = if segments.is_empty() {
+            &whole[..]
+        } else {
+            segments
+        };
         for &(offset, length) in ranges {
             let mut done = 0;
             while done < length {
@@ -163,8 +173,12 @@ impl<'a> LayerWriter<'a> {
             pack_offset: self.pack_length.into(),
             length: length.into(),
             object: number.into(),
-            first_segment: u32::try_from(first_segment).map_err(|_| IngestError::TooLarge)?.into(),
-            segment_count: u32::try_from(segments.len()).map_err(|_| IngestError::TooLarge)?.into(),
+            first_segment: u32::try_from(first_segment)
+                .map_err(|_| IngestError::TooLarge)?
+                .into(),
+            segment_count: u32::try_from(segments.len())
+                .map_err(|_| IngestError::TooLarge)?
+                .into(),
             reserved: 0.into(),
         });
         Ok(number)

@@ -20,18 +20,33 @@ use crate::store::Store;
 use crate::store::StoreError;
 
 /// Folds `layers`, lowest first, and writes the index of the stack.
-pub(crate) fn fold(store: &Store, layers: &[DiffId], out: &mut impl Write) -> Result<(), StoreError> {
+pub(crate) fn fold(
+    store: &Store,
+    layers: &[DiffId],
+    out: &mut impl Write,
+) -> Result<(), StoreError> {
     let chain = ChainId::of(layers);
     let too_large = |_: TooLarge| StoreError::TooLarge(chain);
-    let mut fold = Fold { tree: TreeBuilder::new(), objects: Vec::new(), numbers: HashMap::new() };
+    let mut fold = Fold {
+        tree: TreeBuilder::new(),
+        objects: Vec::new(),
+        numbers: HashMap::new(),
+    };
     for (number, diff_id) in layers.iter().enumerate() {
         let layer = store.layer(diff_id)?;
-        let mut merge = Merge { fold: &mut fold, layer: &layer, number: number as u32, shared: HashMap::new() };
+        let mut merge = Merge {
+            fold: &mut fold,
+            layer: &layer,
+            number: number as u32,
+            shared: HashMap::new(),
+        };
         merge.merge().map_err(too_large)?;
         fold.resolve_links().map_err(|fault| match fault {
-            LinkFault::Dangling { link, target } => {
-                StoreError::DanglingLink { layer: *diff_id, link, target }
-            }
+            LinkFault::Dangling { link, target } => StoreError::DanglingLink {
+                layer: *diff_id,
+                link,
+                target,
+            },
             LinkFault::TooLarge => StoreError::TooLarge(chain),
         })?;
     }
@@ -68,7 +83,11 @@ impl Fold {
     /// Binds the hard links of the layer just merged whose targets lie in layers below it.
     fn resolve_links(&mut self) -> Result<(), LinkFault> {
         for (directory, name, node) in self.tree.lower_links() {
-            let target = self.tree.lower_link_target(node).unwrap_or_default().to_vec();
+            let target = self
+                .tree
+                .lower_link_target(node)
+                .unwrap_or_default()
+                .to_vec();
             match self.tree.resolve(&target) {
                 Some(found)
                     if !self.tree.is_directory(found)
@@ -161,24 +180,33 @@ impl Merge<'_> {
     fn build(&mut self, node: &NodeRecord) -> Result<BuildId, TooLarge> {
         let (content, xattrs) = self.parts(node)?;
         let target = self.layer.index().target(node);
-        self.fold.tree.add_node(&build_node(node, content, target, &xattrs))
+        self.fold
+            .tree
+            .add_node(&build_node(node, content, target, &xattrs))
     }
 
     fn update(&mut self, id: BuildId, node: &NodeRecord) -> Result<(), TooLarge> {
         let (content, xattrs) = self.parts(node)?;
-        self.fold.tree.update_node(id, &build_node(node, content, b"", &xattrs))
+        self.fold
+            .tree
+            .update_node(id, &build_node(node, content, b"", &xattrs))
     }
 
     fn parts(&mut self, node: &NodeRecord) -> Result<(Content, Xattrs), TooLarge> {
         let index = self.layer.index();
         let content = match index.content(node) {
             ContentAt::Nothing => Content::Nothing,
-            ContentAt::Packed { offset, .. } => Content::Packed { layer: self.number, offset },
+            ContentAt::Packed { offset, .. } => Content::Packed {
+                layer: self.number,
+                offset,
+            },
             ContentAt::Object(object) => {
                 Content::Object(self.fold.object(index.objects()[object as usize])?)
             }
         };
-        let xattrs = index.xattrs(node).map(|(name, value)| (name.to_vec(), value.to_vec()));
+        let xattrs = index
+            .xattrs(node)
+            .map(|(name, value)| (name.to_vec(), value.to_vec()));
         Ok((content, xattrs.collect()))
     }
 }

@@ -27,7 +27,9 @@ impl TopDown {
     /// Opens `layers`, lowest first.
     pub fn open(store: &Store, layers: &[DiffId]) -> Result<TopDown, StoreError> {
         let opened = layers.iter().rev().map(|layer| store.layer(layer));
-        Ok(TopDown { layers: opened.collect::<Result<_, _>>()? })
+        Ok(TopDown {
+            layers: opened.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Returns the root.
@@ -70,15 +72,20 @@ impl TopDown {
 
     /// Finds the node at `path` from the root, following no links.
     pub fn resolve(&self, path: &[u8]) -> Option<Place> {
-        let names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
-        names.into_iter().try_fold(self.root(), |at, name| self.lookup(&at, name))
+        let names = path
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty());
+        names
+            .into_iter()
+            .try_fold(self.root(), |at, name| self.lookup(&at, name))
     }
 
     /// Returns a node's metadata; the link count is the top layer's own.
     pub fn meta(&self, place: &Place) -> Meta {
-        let named = place.parts.iter().find(|(number, node)| {
-            !self.layers[*number].index().node(*node).is_implicit()
-        });
+        let named = place
+            .parts
+            .iter()
+            .find(|(number, node)| !self.layers[*number].index().node(*node).is_implicit());
         let (number, node) = named.unwrap_or(&place.parts[0]);
         self.layers[*number].index().node(*node).meta()
     }
@@ -99,9 +106,12 @@ impl TopDown {
         for &(number, node) in &dir.parts {
             let index = self.layers[number].index();
             for entry in index.children(index.node(node)) {
-                seen.entry(index.name(entry).to_vec()).or_insert(!entry.is_whiteout());
+                seen.entry(index.name(entry).to_vec())
+                    .or_insert(!entry.is_whiteout());
             }
         }
-        seen.into_iter().filter_map(|(name, visible)| visible.then_some(name)).collect()
+        seen.into_iter()
+            .filter_map(|(name, visible)| visible.then_some(name))
+            .collect()
     }
 }

@@ -38,19 +38,28 @@ impl Store {
         for layer in self.layers()? {
             present.insert(layer);
             if let Err(fault) = self.check_layer(layer) {
-                faults.push(Fault { subject: format!("layer {layer}"), fault });
+                faults.push(Fault {
+                    subject: format!("layer {layer}"),
+                    fault,
+                });
             }
         }
         for chain in self.stacks()? {
             let subject = format!("stack {chain}");
             match Index::open(&self.stack_path(&chain)) {
-                Err(error) => faults.push(Fault { subject, fault: error.to_string() }),
+                Err(error) => faults.push(Fault {
+                    subject,
+                    fault: error.to_string(),
+                }),
                 Ok(index) => {
                     for layer in index.layers() {
                         let layer = DiffId(Digest(*layer));
                         if !present.contains(&layer) {
                             let fault = format!("refers to layer {layer}, which is not here");
-                            faults.push(Fault { subject: subject.clone(), fault });
+                            faults.push(Fault {
+                                subject: subject.clone(),
+                                fault,
+                            });
                         }
                     }
                 }

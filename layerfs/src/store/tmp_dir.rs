@@ -25,7 +25,10 @@ impl TmpDir {
     pub(super) fn new(store: &Store) -> Result<TmpDir, StoreError> {
         // Shared with other makers, exclusive for sweepers: none meets a directory that has no lock yet.
         let _making = store.lock("tmp", FlockArg::LockShared)?;
-        let path = store.root().join("tmp").join(format!("{:016x}", rand::random::<u64>()));
+        let path = store
+            .root()
+            .join("tmp")
+            .join(format!("{:016x}", rand::random::<u64>()));
         fs::create_dir(&path).map_err(at(&path))?;
         let lock_path = path.join("lock");
         let file = File::create(&lock_path).map_err(at(&lock_path))?;
@@ -54,7 +57,12 @@ pub(super) fn sweep(store: &Store) -> Result<(), StoreError> {
         return Ok(());
     }
     let path = store.root().join("locks").join("tmp");
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(at(&path))?;
     let Ok(_alone) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
         return Ok(());
     };
@@ -62,7 +70,9 @@ pub(super) fn sweep(store: &Store) -> Result<(), StoreError> {
         let path = entry.map_err(at(&tmp))?.path();
         if is_dead(&path) {
             match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(at(&path)(error));
+                }
                 _ => {}
             }
         }
