@@ -1,0 +1,228 @@
+//! The inodes that somebody refers to.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::Ino;
+use super::data::Backing;
+use crate::errno::Errno;
+use crate::index::Kind;
+use crate::index::NodeId;
+
+/// How many directories of the upper are kept open.
+const OPEN_DIRECTORIES: usize = 1024;
+
+/// An inode: what it is made of and by which name it was reached last.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) kind: Kind,
+    /// The number that `stat(2)` shows.
+    pub(super) number: Ino,
+    pub(super) parent: Ino,
+    pub(super) name: Box<[u8]>,
+    /// The node of the stack: what a file was copied up from, what a directory is merged with.
+    pub(super) lower: Option<NodeId>,
+    pub(super) in_upper: bool,
+    /// Only the metadata are in the upper; the data still come from `lower`.
+    pub(super) metacopy: bool,
+    /// Holds what has no name any more, or whose name here was removed.
+    pub(super) orphan: Option<Arc<OwnedFd>>,
+    pub(super) lookups: u64,
+    /// Nodes of the table that have this one as their parent.
+    pub(super) children: u64,
+    pub(super) opens: u64,
+    /// The backing file of all present opens, if they are by passthrough.
+    pub(super) backing: Option<Arc<Backing>>,
+    pub(super) filling: Arc<Mutex<()>>,
+    /// Taken out of the numbers' map: another node id goes on in its place.
+    pub(super) replaced: bool,
+}
+
+impl Node {
+    pub(super) fn new(kind: Kind, number: Ino, parent: Ino, name: &[u8]) -> Node {
+        Node {
+            kind,
+            number,
+            parent,
+            name: name.into(),
+            lower: None,
+            in_upper: false,
+            metacopy: false,
+            orphan: None,
+            lookups: 0,
+            children: 0,
+            opens: 0,
+            backing: None,
+            filling: Arc::new(Mutex::new(())),
+            replaced: false,
+        }
+    }
+
+    pub(super) fn root(in_upper: bool) -> Node {
+        let mut root = Node::new(Kind::Directory, Ino::ROOT, Ino::ROOT, b"");
+        root.lower = Some(NodeId(0));
+        root.in_upper = in_upper;
+        root.lookups = 1;
+        root
+    }
+
+    /// Returns whether the data are in the upper.
+    pub(super) fn has_upper_data(&self) -> bool {
+        self.in_upper && !self.metacopy
+    }
+
+    fn is_needed(&self) -> bool {
+        self.lookups > 0 || self.children > 0 || self.opens > 0
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) nodes: HashMap<Ino, Node>,
+    /// Numbers whose node goes by a fresh id.
+    pub(super) fresh: HashMap<Ino, Ino>,
+    pub(super) next_fresh: u64,
+    /// Nodes of the stack with several entries that are in the upper's link index.
+    pub(super) copied: HashSet<NodeId>,
+    pub(super) directories: LruCache<Ino, Arc<OwnedFd>>,
+}
+
+impl Table {
+    pub(super) fn new() -> Table {
+        let open = NonZeroUsize::new(OPEN_DIRECTORIES).unwrap_or(NonZeroUsize::MIN);
+        Table {
+            nodes: HashMap::new(),
+            fresh: HashMap::new(),
+            next_fresh: 1 << 56,
+            copied: HashSet::new(),
+            directories: LruCache::new(open),
+        }
+    }
+
+    pub(super) fn get(&self, ino: Ino) -> Result<&Node, Errno> {
+        self.nodes.get(&ino).ok_or(Errno::ESTALE)
+    }
+
+    pub(super) fn get_mut(&mut self, ino: Ino) -> Result<&mut Node, Errno> {
+        self.nodes.get_mut(&ino).ok_or(Errno::ESTALE)
+    }
+
+    /// Returns the id that the inode `number` goes by.
+    pub(super) fn current(&self, number: Ino) -> Ino {
+        self.fresh.get(&number).copied().unwrap_or(number)
+    }
+
+    /// Adds a node, or finds the one that is there under its number and moves it to the name it was reached by.
+    pub(super) fn insert(&mut self, node: Node) -> Ino {
+        let ino = self.current(node.number);
+        if let Some(known) = self.nodes.get_mut(&ino) {
+            if known.orphan.is_none() || node.in_upper {
+                let (old, new) = (known.parent, node.parent);
+                known.parent = new;
+                known.name = node.name;
+                known.in_upper |= node.in_upper;
+                known.metacopy = node.metacopy;
+                if known.kind == Kind::Directory {
+                    known.lower = node.lower;
+                } else {
+                    known.orphan = None;
+                }
+                if ino != Ino::ROOT && old != new {
+                    self.add_child(new);
+                    self.drop_child(old);
+                }
+            }
+            return ino;
+        }
+        self.add_child(node.parent);
+        self.nodes.insert(ino, node);
+        ino
+    }
+
+    fn add_child(&mut self, parent: Ino) {
+        if let Some(parent) = self.nodes.get_mut(&parent) {
+            parent.children += 1;
+        }
+    }
+
+    fn drop_child(&mut self, parent: Ino) {
+        if let Some(node) = self.nodes.get_mut(&parent) {
+            node.children = node.children.saturating_sub(1);
+        }
+        self.collect(parent);
+    }
+
+    /// Moves a node to another name.
+    pub(super) fn moved(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
+        let Some(node) = self.nodes.get_mut(&ino) else {
+            return;
+        };
+        let old = node.parent;
+        node.parent = parent;
+        node.name = name.into();
+        if old != parent {
+            self.add_child(parent);
+            self.drop_child(old);
+        }
+    }
+
+    pub(super) fn forget(&mut self, ino: Ino, count: u64) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups = node.lookups.saturating_sub(count);
+        }
+        self.collect(ino);
+    }
+
+    /// Drops the node if nobody needs it, and then perhaps its parents.
+    pub(super) fn collect(&mut self, ino: Ino) {
+        let mut at = ino;
+        while at != Ino::ROOT {
+            let Some(node) = self.nodes.get(&at) else {
+                return;
+            };
+            if node.is_needed() {
+                return;
+            }
+            let Some(node) = self.nodes.remove(&at) else {
+                return;
+            };
+            self.directories.pop(&at);
+            if self.fresh.get(&node.number) == Some(&at) {
+                self.fresh.remove(&node.number);
+            }
+            match self.nodes.get_mut(&node.parent) {
+                Some(parent) => parent.children = parent.children.saturating_sub(1),
+                None => return,
+            }
+            at = node.parent;
+        }
+    }
+
+    /// Lets the inode go on under a fresh id; the old one keeps what its holders see.
+    pub(super) fn renew(&mut self, ino: Ino) -> Result<(), Errno> {
+        let old = self.get_mut(ino)?;
+        old.replaced = true;
+        let mut node = Node::new(old.kind, old.number, old.parent, &old.name);
+        node.lower = old.lower;
+        node.in_upper = old.in_upper;
+        node.metacopy = old.metacopy;
+        node.orphan = old.orphan.clone();
+        // The old holders go on with the lower file.
+        old.in_upper = false;
+        old.metacopy = false;
+        let (number, parent) = (node.number, node.parent);
+        let fresh = Ino(self.next_fresh);
+        self.next_fresh += 1;
+        self.fresh.insert(number, fresh);
+        self.add_child(parent);
+        self.nodes.insert(fresh, node);
+        Ok(())
+    }
+}
