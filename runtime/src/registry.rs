@@ -1,0 +1,211 @@
+//! The registry client: OCI's distribution protocol over blocking HTTP.
+//!
+//! [`Client`] speaks for one repository of one registry. It finds the registry's endpoint as Docker does (https; for
+//! loopback and registries configured as insecure https without verification, then plain http), logs in as the
+//! registry challenges, retries what may succeed later, and hands a blob out as a [`BlobReader`] that resumes by itself.
+
+mod auth;
+mod blob;
+mod endpoint;
+mod error;
+mod http;
+mod proxy;
+mod settings;
+mod upload;
+
+use std::io::Read as _;
+
+use layerfs::Digest;
+
+use crate::reference::DEFAULT_DOMAIN;
+use crate::reference::Reference;
+use auth::Authority;
+pub use blob::BlobReader;
+pub(crate) use blob::Told;
+use endpoint::Endpoint;
+pub use error::RegistryError;
+use http::Exchange;
+use http::Http;
+use http::Reply;
+pub use settings::Settings;
+
+/// What a client wants to do with its repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Pull,
+    Push,
+}
+
+impl Access {
+    fn actions(self) -> &'static str {
+        match self {
+            Access::Pull => "pull",
+            Access::Push => "push,pull",
+        }
+    }
+}
+
+/// A manifest or index as a registry gave it.
+#[derive(Debug, Clone)]
+pub(crate) struct FetchedManifest {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A client of one repository; shared by the threads that move its blobs.
+pub(crate) struct Client {
+    http: Http,
+    endpoint: Endpoint,
+    authority: Authority,
+    path: String,
+    settings: Settings,
+}
+
+impl Client {
+    /// Finds the registry of `reference` and prepares to log in to it.
+    pub(crate) fn connect(
+        reference: &Reference,
+        access: Access,
+        settings: &Settings,
+    ) -> Result<Client, RegistryError> {
+        let host = match reference.domain() {
+            DEFAULT_DOMAIN => "registry-1.docker.io",
+            other => other,
+        };
+        let (http, endpoint, challenges) = endpoint::find(host, settings)?;
+        let authority = Authority::new(
+            reference.domain(),
+            reference.path(),
+            access,
+            challenges,
+            settings,
+        );
+        Ok(Client {
+            http,
+            endpoint,
+            authority,
+            path: reference.path().to_owned(),
+            settings: settings.clone(),
+        })
+    }
+
+    /// Lets the login reach another repository of the registry too, for mounting its blobs.
+    pub(crate) fn also_pull_from(&self, path: &str) {
+        self.authority.add_source(path);
+    }
+
+    fn url(&self, rest: &str) -> String {
+        format!("{}/v2/{}/{rest}", self.endpoint.base, self.path)
+    }
+
+    /// Performs a request with login and retries.
+    fn send(&self, exchange: &Exchange<'_>) -> Result<Reply, RegistryError> {
+        http::with_retries(&self.settings, exchange, |exchange| {
+            self.authority.send(&self.http, exchange)
+        })
+    }
+
+    /// Fetches the manifest of a tag or digest; a digest is checked.
+    pub(crate) fn manifest(&self, name: &str) -> Result<FetchedManifest, RegistryError> {
+        let url = self.url(&format!("manifests/{name}"));
+        let mut exchange = Exchange::get(&url);
+        for accepted in crate::image::ACCEPT {
+            exchange = exchange.header("accept", accepted);
+        }
+        let reply = self.send(&exchange)?.expect_success()?;
+        let media_type = reply.header("content-type").unwrap_or_default().to_owned();
+        let stated = reply.header("docker-content-digest").map(str::to_owned);
+        let bytes = reply.bytes(crate::image::LARGEST_MANIFEST)?;
+        let digest = Digest::of(&bytes);
+        let expected = match name.parse::<Digest>() {
+            Ok(expected) => Some(expected),
+            // A digest of another algorithm says nothing to us.
+            Err(_) => stated.and_then(|stated| stated.parse().ok()),
+        };
+        match expected {
+            Some(expected) if expected != digest => Err(RegistryError::ManifestDigest {
+                expected,
+                found: digest,
+            }),
+            _ => Ok(FetchedManifest {
+                digest,
+                media_type,
+                bytes,
+            }),
+        }
+    }
+
+    /// Fetches a small blob whole and checks it.
+    pub(crate) fn small_blob(
+        &self,
+        digest: Digest,
+        size: u64,
+        limit: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
+        if size > limit {
+            return Err(RegistryError::TooLarge {
+                what: digest.to_string(),
+                limit,
+            });
+        }
+        let mut bytes = Vec::new();
+        let mut reader = self.blob(digest, size)?;
+        if let Err(error) = reader.by_ref().take(limit + 1).read_to_end(&mut bytes) {
+            return Err(RegistryError::Body {
+                digest,
+                source: error,
+            });
+        }
+        match Digest::of(&bytes) == digest {
+            true => Ok(bytes),
+            false => Err(RegistryError::BlobDigest(digest)),
+        }
+    }
+
+    /// Opens a blob for streaming; the digest is the caller's to check.
+    pub(crate) fn blob(&self, digest: Digest, size: u64) -> Result<BlobReader<'_>, RegistryError> {
+        BlobReader::open(self, digest, size)
+    }
+
+    /// Returns the tags of the repository, following the pages.
+    pub(crate) fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        const MOST_TAGS: usize = 100_000;
+        #[derive(serde::Deserialize)]
+        struct Page {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let mut url = self.url("tags/list");
+        let mut tags = Vec::new();
+        loop {
+            let reply = self.send(&Exchange::get(&url))?.expect_success()?;
+            let next = reply
+                .header("link")
+                .and_then(|link| link.split_once('<')?.1.split_once('>'))
+                .filter(|(_, rest)| rest.contains("next"))
+                .map(|(target, _)| http::join(&url, target))
+                .transpose()?;
+            let bytes = reply.bytes(crate::image::LARGEST_MANIFEST)?;
+            let page: Page = serde_json::from_slice(&bytes)
+                .map_err(|error| RegistryError::Protocol(format!("invalid tag list: {error}")))?;
+            let page = page.tags.unwrap_or_default();
+            let ended = page.is_empty();
+            tags.extend(page.into_iter().filter(|tag| crate::reference::is_tag(tag)));
+            match next {
+                Some(next) if next != url && !ended && tags.len() < MOST_TAGS => url = next,
+                _ => return Ok(tags),
+            }
+        }
+    }
+}
+
+/// Opens any http or https address for reading.
+pub(crate) fn download(
+    url: &str,
+    settings: &Settings,
+) -> Result<impl std::io::Read + Send + use<>, RegistryError> {
+    let http = Http::new("", false, settings);
+    let reply = http::with_retries(settings, &Exchange::get(url), |get| http.send(get, None))?;
+    Ok(reply.expect_success()?.into_body())
+}
