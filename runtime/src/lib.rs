@@ -4,6 +4,10 @@
 //! to. The crate knows no terminal: progress is told as events, and errors are types.
 
 pub mod engine;
+pub mod image;
+pub mod progress;
+pub mod reference;
+pub mod registry;
 mod state;
 
 pub use engine::Engine;
