@@ -33,6 +33,8 @@ pub(super) struct Node {
     pub(super) metacopy: bool,
     /// Holds what has no name any more, or whose name here was removed.
     pub(super) orphan: Option<Arc<OwnedFd>>,
+    /// No name leads to it any more.
+    pub(super) unlinked: bool,
     pub(super) lookups: u64,
     /// Nodes of the table that have this one as their parent.
     pub(super) children: u64,
@@ -40,8 +42,6 @@ pub(super) struct Node {
     /// The backing file of all present opens, if they are by passthrough.
     pub(super) backing: Option<Arc<Backing>>,
     pub(super) filling: Arc<Mutex<()>>,
-    /// Taken out of the numbers' map: another node id goes on in its place.
-    pub(super) replaced: bool,
 }
 
 impl Node {
@@ -55,12 +55,12 @@ impl Node {
             in_upper: false,
             metacopy: false,
             orphan: None,
+            unlinked: false,
             lookups: 0,
             children: 0,
             opens: 0,
             backing: None,
             filling: Arc::new(Mutex::new(())),
-            replaced: false,
         }
     }
 
@@ -123,21 +123,23 @@ impl Table {
     pub(super) fn insert(&mut self, node: Node) -> Ino {
         let ino = self.current(node.number);
         if let Some(known) = self.nodes.get_mut(&ino) {
-            if known.orphan.is_none() || node.in_upper {
-                let (old, new) = (known.parent, node.parent);
-                known.parent = new;
-                known.name = node.name;
+            if known.unlinked && !node.in_upper {
+                return ino;
+            }
+            if known.kind == Kind::Directory {
+                known.lower = node.lower;
                 known.in_upper |= node.in_upper;
+            } else if node.in_upper {
+                known.in_upper = true;
                 known.metacopy = node.metacopy;
-                if known.kind == Kind::Directory {
-                    known.lower = node.lower;
-                } else {
-                    known.orphan = None;
-                }
-                if ino != Ino::ROOT && old != new {
-                    self.add_child(new);
-                    self.drop_child(old);
-                }
+                known.orphan = node.orphan;
+                known.unlinked = false;
+            }
+            let old = std::mem::replace(&mut known.parent, node.parent);
+            known.name = node.name;
+            if ino != Ino::ROOT && old != node.parent {
+                self.add_child(node.parent);
+                self.drop_child(old);
             }
             return ino;
         }
@@ -208,12 +210,12 @@ impl Table {
     /// Lets the inode go on under a fresh id; the old one keeps what its holders see.
     pub(super) fn renew(&mut self, ino: Ino) -> Result<(), Errno> {
         let old = self.get_mut(ino)?;
-        old.replaced = true;
         let mut node = Node::new(old.kind, old.number, old.parent, &old.name);
         node.lower = old.lower;
         node.in_upper = old.in_upper;
         node.metacopy = old.metacopy;
-        node.orphan = old.orphan.clone();
+        node.orphan = old.orphan.take();
+        node.unlinked = old.unlinked;
         // The old holders go on with the lower file.
         old.in_upper = false;
         old.metacopy = false;
