@@ -1,5 +1,13 @@
 //! The verbs, one file each.
 
+mod import;
+mod load;
+mod pull;
+mod push;
+mod rmi;
+mod save;
+mod tag;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,7 +38,15 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Import(import::Args),
+    Load(load::Args),
+    Pull(pull::Args),
+    Push(push::Args),
+    Rmi(rmi::Args),
+    Save(save::Args),
+    Tag(tag::Args),
+}
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
@@ -42,6 +58,13 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         config.run = run;
     }
     let context = Context { config };
-    let _ = &context;
-    match cli.command {}
+    match cli.command {
+        Command::Import(args) => import::run(args, &context),
+        Command::Load(args) => load::run(args, &context),
+        Command::Pull(args) => pull::run(args, &context),
+        Command::Push(args) => push::run(args, &context),
+        Command::Rmi(args) => rmi::run(args, &context),
+        Command::Save(args) => save::run(args, &context),
+        Command::Tag(args) => tag::run(args, &context),
+    }
 }

@@ -3,6 +3,8 @@
 mod command_error;
 mod commands;
 mod context;
+mod plain_progress;
+mod words;
 
 use std::process::ExitCode;
 
