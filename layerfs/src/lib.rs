@@ -6,16 +6,19 @@
 //! and no container.
 
 pub mod digest;
+pub mod errno;
 mod index;
 pub mod ingest;
 pub mod layer;
 pub mod stack;
 pub mod store;
 mod sys;
+pub mod union;
 
 pub use digest::ChainId;
 pub use digest::DiffId;
 pub use digest::Digest;
+pub use errno::Errno;
 pub use index::IndexError;
 pub use index::Kind;
 pub use index::Meta;
@@ -34,3 +37,6 @@ pub use store::Fault;
 pub use store::Store;
 pub use store::StoreError;
 pub use store::TmpDir;
+pub use union::Ino;
+pub use union::Union;
+pub use union::Upper;

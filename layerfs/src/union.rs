@@ -118,14 +118,29 @@ impl Union {
         }
         let root = Node::root(upper.is_some());
         table.nodes.insert(Ino::ROOT, root);
-        Ok(Union {
+        let union = Union {
             stack,
             upper,
             table: Mutex::new(table),
             handles: RwLock::new(HashMap::new()),
             directories: RwLock::new(HashMap::new()),
             next_handle: AtomicU64::new(1),
-        })
+        };
+        union.copy_up_root()?;
+        Ok(union)
+    }
+
+    /// Gives a fresh upper's root the metadata of the stack's.
+    fn copy_up_root(&self) -> Result<(), Errno> {
+        let Some(upper) = &self.upper else {
+            return Ok(());
+        };
+        let place = upper::Place::Named(upper.root(), Box::from(&b""[..]));
+        if place.origin().is_none() {
+            self.apply_metadata(Stack::ROOT, &place)?;
+            place.set_origin(upper::Origin { node: Stack::ROOT, metacopy: false })?;
+        }
+        Ok(())
     }
 
     /// Returns the stack below.

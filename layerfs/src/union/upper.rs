@@ -192,8 +192,8 @@ impl Place {
         let mut buffer = vec![0; 256];
         loop {
             let got = match self {
-                Place::Named(..) => rustix::fs::lgetxattr(&path, &name, &mut buffer[..]),
-                Place::Held(_) => rustix::fs::getxattr(&path, &name, &mut buffer[..]),
+                Place::Named(..) => rustix::fs::lgetxattr(&path, &*name, &mut buffer[..]),
+                Place::Held(_) => rustix::fs::getxattr(&path, &*name, &mut buffer[..]),
             };
             match got {
                 Ok(length) => {

@@ -1,0 +1,338 @@
+//! Open files and their data.
+
+use std::any::Any;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+use rustix::fs::FallocateFlags;
+use rustix::fs::OFlags;
+use rustix::fs::SeekFrom;
+
+use super::Caller;
+use super::Entry;
+use super::Ino;
+use super::Table;
+use super::Union;
+use super::names::New;
+use crate::errno::Errno;
+use crate::index::Kind;
+use crate::index::NodeId;
+
+/// The host file behind an inode while it is open: its reads and writes may go there directly.
+#[derive(Debug)]
+pub struct Backing {
+    /// The host's file; open for writing too if it is the upper's.
+    pub file: File,
+    /// Whether it is a layer's object.
+    pub is_lower: bool,
+    /// What the transport keeps beside it as long as it is open.
+    pub transport: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// An answer to an open.
+#[derive(Debug)]
+pub struct Opened {
+    /// The handle, until [`Union::release`].
+    pub handle: u64,
+    /// The host file to pass through to; the transport must use it for all opens of the inode or for none.
+    pub backing: Option<Arc<Backing>>,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Handle {
+    ino: Ino,
+    lower: Option<NodeId>,
+    backing: Option<Arc<Backing>>,
+    upper: Mutex<Option<Arc<File>>>,
+}
+
+impl Union {
+    /// Opens a regular file. `flags` are those of `open(2)`.
+    ///
+    /// `ESTALE` says to look the name up again: the file was copied up while others hold its lower part open.
+    pub fn open(&self, ino: Ino, flags: i32, passthrough: bool) -> Result<Opened, Errno> {
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let truncates = flags & libc::O_TRUNC != 0;
+        if truncates {
+            self.truncate(ino, 0)?;
+        } else if writes {
+            self.upper()?;
+            self.fill(ino)?;
+        }
+        let mut table = self.table.lock();
+        self.open_in(&mut table, ino, passthrough)
+    }
+
+    fn open_in(&self, table: &mut Table, ino: Ino, passthrough: bool) -> Result<Opened, Errno> {
+        let node = table.get(ino)?;
+        if node.kind == Kind::Directory {
+            return Err(Errno::EISDIR);
+        }
+        let from_lower = !node.has_upper_data();
+        let lower = node.lower;
+        let backing = match (&node.backing, node.opens) {
+            (Some(backing), _) if backing.is_lower == from_lower => Some(backing.clone()),
+            (Some(_), _) => {
+                table.renew(ino)?;
+                return Err(Errno::ESTALE);
+            }
+            (None, 0) if passthrough => self.backing(table, ino)?,
+            (None, _) => None,
+        };
+        let node = table.get_mut(ino)?;
+        node.opens += 1;
+        node.backing = backing.clone();
+        let handle = self.next_handle();
+        let opened = Handle { ino, lower, backing: backing.clone(), upper: Mutex::new(None) };
+        self.handles.write().insert(handle, Arc::new(opened));
+        Ok(Opened { handle, backing })
+    }
+
+    /// Opens the host file that has just this inode's data, if there is one.
+    fn backing(&self, table: &mut Table, ino: Ino) -> Result<Option<Arc<Backing>>, Errno> {
+        let node = table.get(ino)?;
+        let (file, is_lower) = match (node.has_upper_data(), node.lower) {
+            (true, _) => (File::from(self.place(table, ino)?.open(OFlags::RDWR)?), false),
+            (false, Some(lower)) => match self.stack.backing_file(lower)? {
+                Some(file) => (file, true),
+                None => return Ok(None),
+            },
+            (false, None) => return Err(Errno::ESTALE),
+        };
+        Ok(Some(Arc::new(Backing { file, is_lower, transport: OnceLock::new() })))
+    }
+
+    /// Gives passthrough up for a handle that was just opened and is the only one of its inode.
+    pub fn passthrough_refused(&self, handle: u64) {
+        let Ok(opened) = self.handle(handle) else {
+            return;
+        };
+        let mut table = self.table.lock();
+        if let Ok(node) = table.get_mut(opened.ino) {
+            node.backing = None;
+        }
+        let plain = Handle {
+            ino: opened.ino,
+            lower: opened.lower,
+            backing: None,
+            upper: Mutex::new(None),
+        };
+        self.handles.write().insert(handle, Arc::new(plain));
+    }
+
+    /// Makes a regular file and opens it.
+    pub fn create(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+        passthrough: bool,
+    ) -> Result<(Entry, Opened), Errno> {
+        let mut table = self.table.lock();
+        let new = New { kind: Kind::File, mode, umask, rdev: 0, target: b"" };
+        let ino = self.make(&mut table, caller, parent, name, new)?;
+        let entry = self.entry(&mut table, ino)?;
+        let opened = self.open_in(&mut table, ino, passthrough)?;
+        Ok((entry, opened))
+    }
+
+    fn handle(&self, handle: u64) -> Result<Arc<Handle>, Errno> {
+        self.handles.read().get(&handle).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// Closes a handle.
+    pub fn release(&self, handle: u64) {
+        let closed = self.handles.write().remove(&handle);
+        let Some(closed) = closed else {
+            return;
+        };
+        let mut dropped = None;
+        let mut table = self.table.lock();
+        if let Ok(node) = table.get_mut(closed.ino) {
+            node.opens = node.opens.saturating_sub(1);
+            if node.opens == 0 {
+                dropped = node.backing.take();
+            }
+        }
+        table.collect(closed.ino);
+        drop(table);
+        // The host's files close outside the lock.
+        drop((dropped, closed));
+    }
+
+    /// Returns the upper's file for a handle, or none while the data are the lower's.
+    fn upper_file(&self, opened: &Handle) -> Result<Option<Arc<File>>, Errno> {
+        if let Some(file) = &*opened.upper.lock() {
+            return Ok(Some(file.clone()));
+        }
+        let place = {
+            let mut table = self.table.lock();
+            if !table.get(opened.ino)?.has_upper_data() {
+                return Ok(None);
+            }
+            self.place(&mut table, opened.ino)?
+        };
+        let file = Arc::new(File::from(place.open(OFlags::RDWR)?));
+        *opened.upper.lock() = Some(file.clone());
+        Ok(Some(file))
+    }
+
+    /// Reads at `offset`; fewer bytes than asked only at the end.
+    pub fn read(&self, handle: u64, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let opened = self.handle(handle)?;
+        if let Some(backing) = &opened.backing {
+            return read_full(&backing.file, buffer, offset);
+        }
+        match (self.upper_file(&opened)?, opened.lower) {
+            (Some(file), _) => read_full(&file, buffer, offset),
+            (None, Some(lower)) => Ok(self.stack.read_at(lower, buffer, offset)?),
+            (None, None) => Err(Errno::EIO),
+        }
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub fn write(&self, handle: u64, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        self.with_upper(handle, |file| {
+            file.write_all_at(bytes, offset)?;
+            Ok(bytes.len())
+        })
+    }
+
+    fn with_upper<T>(
+        &self,
+        handle: u64,
+        act: impl FnOnce(&File) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let opened = self.handle(handle)?;
+        match &opened.backing {
+            Some(backing) if !backing.is_lower => act(&backing.file),
+            _ => act(&*self.upper_file(&opened)?.ok_or(Errno::EBADF)?),
+        }
+    }
+
+    /// Makes the data, and unless `data_only` the metadata, durable.
+    pub fn fsync(&self, handle: u64, data_only: bool) -> Result<(), Errno> {
+        let opened = self.handle(handle)?;
+        let file = match &opened.backing {
+            Some(backing) if backing.is_lower => return Ok(()),
+            Some(_) => None,
+            None => self.upper_file(&opened)?,
+        };
+        let file = match (&opened.backing, &file) {
+            (Some(backing), _) => &backing.file,
+            (None, Some(file)) => file,
+            (None, None) => return Ok(()),
+        };
+        Ok(if data_only { file.sync_data()? } else { file.sync_all()? })
+    }
+
+    /// Gives or takes space (`fallocate(2)`).
+    pub fn fallocate(&self, handle: u64, mode: u32, offset: u64, length: u64) -> Result<(), Errno> {
+        let mode = FallocateFlags::from_bits_retain(mode);
+        self.with_upper(handle, |file| Ok(rustix::fs::fallocate(file, mode, offset, length)?))
+    }
+
+    /// Finds the next data or hole (`lseek(2)`, SEEK_DATA and SEEK_HOLE).
+    pub fn lseek(&self, handle: u64, offset: u64, whence: i32) -> Result<u64, Errno> {
+        let opened = self.handle(handle)?;
+        let seek = match whence {
+            libc::SEEK_DATA => SeekFrom::Data(offset),
+            libc::SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return Err(Errno::EINVAL),
+        };
+        if let Some(backing) = &opened.backing {
+            return Ok(rustix::fs::seek(&backing.file, seek)?);
+        }
+        if let Some(file) = self.upper_file(&opened)? {
+            return Ok(rustix::fs::seek(&*file, seek)?);
+        }
+        let lower = opened.lower.ok_or(Errno::EIO)?;
+        if let Some(file) = self.stack.backing_file(lower)? {
+            return Ok(rustix::fs::seek(&file, seek)?);
+        }
+        let size = self.stack.meta(lower).size;
+        match whence {
+            _ if offset >= size => Err(Errno::ENXIO),
+            libc::SEEK_DATA => Ok(offset),
+            _ => Ok(size),
+        }
+    }
+
+    /// Copies between open files (`copy_file_range(2)`), by reflink where the host can.
+    pub fn copy_file_range(
+        &self,
+        from: (u64, u64),
+        to: (u64, u64),
+        length: u64,
+    ) -> Result<usize, Errno> {
+        let (from, mut from_offset) = from;
+        let (to, mut to_offset) = to;
+        let source = self.handle(from)?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(0x7fff_f000);
+        let upper = match &source.backing {
+            Some(_) => None,
+            None => self.upper_file(&source)?,
+        };
+        self.with_upper(to, |out| {
+            let file = match (&source.backing, &upper) {
+                (Some(backing), _) => Some(&backing.file),
+                (None, Some(file)) => Some(&**file),
+                (None, None) => None,
+            };
+            if let Some(file) = file {
+                let (from, to) = (Some(&mut from_offset), Some(&mut to_offset));
+                return Ok(rustix::fs::copy_file_range(file.as_fd(), from, out, to, length)?);
+            }
+            let mut buffer = vec![0; length.min(1 << 20)];
+            let got = self.read(from, &mut buffer, from_offset)?;
+            out.write_all_at(&buffer[..got], to_offset)?;
+            Ok(got)
+        })
+    }
+
+    /// Gives a file a new length; a length of nothing copies none of the old data.
+    pub(super) fn truncate(&self, ino: Ino, size: u64) -> Result<(), Errno> {
+        self.upper()?;
+        if size > 0 {
+            self.fill(ino)?;
+        }
+        let (place, filling, lower, metacopy) = {
+            let mut table = self.table.lock();
+            match table.get(ino)?.kind {
+                Kind::File => {}
+                Kind::Directory => return Err(Errno::EISDIR),
+                _ => return Err(Errno::EINVAL),
+            }
+            self.copy_up(&mut table, ino)?;
+            let node = table.get(ino)?;
+            let (filling, lower, metacopy) = (node.filling.clone(), node.lower, node.metacopy);
+            (self.place(&mut table, ino)?, filling, lower, metacopy)
+        };
+        let _filling = filling.lock();
+        rustix::fs::ftruncate(place.open(OFlags::WRONLY)?, size)?;
+        match lower {
+            Some(lower) if metacopy => self.filled(ino, &place, lower),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(length) => done += length,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
+}

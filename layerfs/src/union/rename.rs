@@ -1,0 +1,177 @@
+//! Renaming, within the upper and with what lower layers have of both names.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::AtFlags;
+use rustix::fs::RenameFlags;
+
+use super::Ino;
+use super::Table;
+use super::Union;
+use super::remove::clear_whiteouts;
+use super::upper;
+use crate::errno::Errno;
+use crate::index::Kind;
+
+impl Union {
+    /// Renames, with the flags of `renameat2(2)`.
+    pub fn rename(
+        &self,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        flags: u32,
+    ) -> Result<(), Errno> {
+        self.upper()?;
+        let flags = RenameFlags::from_bits_retain(flags);
+        let mut table = self.table.lock();
+        let source = self.find(&mut table, from.0, from.1)?.ok_or(Errno::ENOENT)?;
+        let target = self.find(&mut table, to.0, to.1)?;
+        if flags.contains(RenameFlags::EXCHANGE) {
+            let target = target.ok_or(Errno::ENOENT)?;
+            return self.exchange(&mut table, from, to, source, target);
+        }
+        if flags.contains(RenameFlags::NOREPLACE) && target.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        if target == Some(source) {
+            // Two names of one file: POSIX says to do nothing.
+            return Ok(());
+        }
+        let is_directory = table.get(source)?.kind == Kind::Directory;
+        if let Some(target) = target {
+            drop(table);
+            self.check_replaceable(target, is_directory)?;
+            table = self.table.lock();
+        }
+        let leaves_whiteout = flags.contains(RenameFlags::WHITEOUT);
+        self.replace(&mut table, from, to, source, target, leaves_whiteout)
+    }
+
+    fn check_replaceable(&self, target: Ino, by_directory: bool) -> Result<(), Errno> {
+        let kind = self.table.lock().get(target)?.kind;
+        match (by_directory, kind == Kind::Directory) {
+            (true, false) => Err(Errno::ENOTDIR),
+            (false, true) => Err(Errno::EISDIR),
+            (true, true) if !self.list(target, false)?.is_empty() => Err(Errno::ENOTEMPTY),
+            _ => Ok(()),
+        }
+    }
+
+    fn replace(
+        &self,
+        table: &mut Table,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        source: Ino,
+        target: Option<Ino>,
+        leaves_whiteout: bool,
+    ) -> Result<(), Errno> {
+        if table.get(to.0)?.unlinked {
+            return Err(Errno::ENOENT);
+        }
+        if let Some(target) = target {
+            self.prepare_removal(table, to.0, to.1, target)?;
+        }
+        self.come_up(table, from, source)?;
+        self.copy_up(table, to.0)?;
+        let below = |table: &Table, (parent, name): (Ino, &[u8])| -> Result<bool, Errno> {
+            let lower = table.get(parent)?.lower;
+            Ok(lower.is_some_and(|lower| self.stack.lookup(lower, name).is_some()))
+        };
+        let whiteout = leaves_whiteout || below(table, from)?;
+        let is_directory = table.get(source)?.kind == Kind::Directory;
+        if is_directory {
+            self.stand_alone(table, source, to)?;
+        }
+        let upper = self.upper()?;
+        let (from_dir, to_dir) =
+            (self.directory_fd(table, from.0)?, self.directory_fd(table, to.0)?);
+        let there = rustix::fs::statat(&to_dir, to.1, AtFlags::SYMLINK_NOFOLLOW).ok();
+        let (a, b) = (from_dir.as_fd(), to_dir.as_fd());
+        match there {
+            // A directory changes places with what is there, which then goes.
+            Some(stat) if is_directory => {
+                let was_whiteout = upper::is_whiteout(&stat);
+                if !was_whiteout {
+                    clear_whiteouts(b, to.1)?;
+                }
+                upper::rename(a, from.1, b, to.1, RenameFlags::EXCHANGE)?;
+                match (was_whiteout, whiteout) {
+                    (true, true) => {}
+                    (true, false) => rustix::fs::unlinkat(a, from.1, AtFlags::empty())?,
+                    (false, true) => {
+                        let made = upper.make_whiteout()?;
+                        upper::rename(upper.tmp(), &made, a, from.1, RenameFlags::EXCHANGE)?;
+                        rustix::fs::unlinkat(upper.tmp(), &made[..], AtFlags::REMOVEDIR)?;
+                    }
+                    (false, false) => rustix::fs::unlinkat(a, from.1, AtFlags::REMOVEDIR)?,
+                }
+            }
+            _ => {
+                let flags = match whiteout {
+                    true => RenameFlags::WHITEOUT,
+                    false => RenameFlags::empty(),
+                };
+                upper::rename(a, from.1, b, to.1, flags)?;
+            }
+        }
+        if let Some(target) = target {
+            self.name_gone(table, to.0, to.1, target)?;
+            table.collect(target);
+        }
+        table.directories.pop(&source);
+        table.moved(source, to.0, to.1);
+        Ok(())
+    }
+
+    /// Brings the source into the upper under the name that is to be renamed.
+    fn come_up(&self, table: &mut Table, from: (Ino, &[u8]), source: Ino) -> Result<(), Errno> {
+        self.copy_up(table, source)?;
+        self.copy_up(table, from.0)?;
+        if !self.is_named_in_upper(table, from.0, from.1)? {
+            // Another lower name of a file that was copied up before.
+            let place = self.place(table, source)?;
+            let directory = self.directory_fd(table, from.0)?;
+            super::names::link_place(&place, directory.as_fd(), from.1)?;
+            self.lower_name_gone(table, source)?;
+        }
+        Ok(())
+    }
+
+    /// Marks a directory that is only the upper's as opaque if a lower one lies where it goes.
+    fn stand_alone(&self, table: &mut Table, ino: Ino, to: (Ino, &[u8])) -> Result<(), Errno> {
+        let below = table.get(to.0)?.lower.and_then(|lower| self.stack.lookup(lower, to.1));
+        if below.is_some() && table.get(ino)?.lower.is_none() {
+            let place = self.place(table, ino)?;
+            place.set_xattr(upper::OPAQUE, b"y", rustix::fs::XattrFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    fn exchange(
+        &self,
+        table: &mut Table,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        source: Ino,
+        target: Ino,
+    ) -> Result<(), Errno> {
+        self.come_up(table, from, source)?;
+        self.come_up(table, to, target)?;
+        if table.get(source)?.kind == Kind::Directory {
+            self.stand_alone(table, source, to)?;
+        }
+        if table.get(target)?.kind == Kind::Directory {
+            self.stand_alone(table, target, from)?;
+        }
+        let (from_dir, to_dir) =
+            (self.directory_fd(table, from.0)?, self.directory_fd(table, to.0)?);
+        let (a, b) = (from_dir.as_fd(), to_dir.as_fd());
+        upper::rename(a, from.1, b, to.1, RenameFlags::EXCHANGE)?;
+        table.directories.pop(&source);
+        table.directories.pop(&target);
+        table.moved(source, to.0, to.1);
+        table.moved(target, from.0, from.1);
+        Ok(())
+    }
+}
