@@ -153,10 +153,11 @@ pub(super) fn read(
 fn not_an_archive(error: io::Error) -> ImageError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => ImageError::Archive("unexpected EOF".into()),
-        _ => ImageError::Archive(format!(
-            "archive/tar: {}",
-            super::printable(&error.to_string())
-        )),
+        io::ErrorKind::Other | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            log::debug!("{error}");
+            ImageError::Archive("archive/tar: invalid tar header".into())
+        }
+        _ => ImageError::Stream(error),
     }
 }
 
@@ -240,7 +241,6 @@ fn store_layer(
         Ok(Err(error)) => return Err(error.into()),
         Err(panic) => std::panic::resume_unwind(panic),
     };
-    tell(LayerStatus::PullComplete);
     Ok(ingested.diff_id)
 }
 

@@ -98,7 +98,7 @@ pub(crate) fn parse(bytes: &[u8], stated: &str) -> Result<Parsed, ImageError> {
         layers: Option<serde::de::IgnoredAny>,
     }
     let probe: Probe = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
-    if probe.schema_version == 1 || stated.contains("manifest.v1+") {
+    if probe.schema_version == 1 || stated.contains("docker.distribution.manifest.v1+") {
         return Err(ImageError::Malformed(
             "Docker Image Format v1 and Docker Image manifest version 2, schema 1 are not supported: \
              push the image again with a newer tool"

@@ -150,13 +150,12 @@ impl Read for BlobReader<'_> {
             let left = usize::try_from(self.size - self.offset).unwrap_or(usize::MAX);
             let wanted = buffer.len().min(left);
             match body.read(&mut buffer[..wanted]) {
-                Ok(0) => self.broke(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!(
-                        "unexpected EOF after {} of {} bytes",
-                        self.offset, self.size
-                    ),
-                ))?,
+                Ok(0) => {
+                    let url = self.client.url(&format!("blobs/{}", self.digest));
+                    let ended = ureq::Error::Io(io::ErrorKind::UnexpectedEof.into());
+                    let error = http::transport_error("Get", &url, &ended);
+                    self.broke(io::Error::other(error))?;
+                }
                 Ok(read) => {
                     self.offset += read as u64;
                     self.idle_breaks = 0;
@@ -166,7 +165,11 @@ impl Read for BlobReader<'_> {
                     return Ok(read);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.broke(error)?,
+                Err(error) => {
+                    let url = self.client.url(&format!("blobs/{}", self.digest));
+                    let error = http::transport_error("Get", &url, &ureq::Error::Io(error));
+                    self.broke(io::Error::other(error))?;
+                }
             }
         }
     }

@@ -21,8 +21,6 @@ pub enum RegistryError {
         words: String,
         /// Whether another try may fare better.
         transient: bool,
-        /// Whether the other side does not speak TLS at all.
-        not_tls: bool,
     },
     /// The registry answered with its own error.
     #[error("{}", api_words(.errors))]
@@ -209,34 +207,29 @@ fn reason(status: u16) -> &'static str {
         .unwrap_or("")
 }
 
-/// Returns Go's words for a broken exchange, and whether it may fare better later, and whether TLS is not spoken.
-pub(super) fn describe(error: &ureq::Error, address: &str) -> (String, bool, bool) {
+/// Returns Go's words for a broken exchange, and whether it may fare better later.
+pub(super) fn describe(error: &ureq::Error, address: &str) -> (String, bool) {
     match error {
         ureq::Error::Io(error) => describe_io(error, address),
         ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            (format!("dial tcp {address}: i/o timeout"), true, false)
+            (format!("dial tcp {address}: i/o timeout"), true)
         }
-        ureq::Error::Timeout(_) => (format!("read tcp {address}: i/o timeout"), true, false),
+        ureq::Error::Timeout(_) => (format!("read tcp {address}: i/o timeout"), true),
         ureq::Error::HostNotFound => {
             let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-            (
-                format!("dial tcp: lookup {host}: no such host"),
-                false,
-                false,
-            )
+            (format!("dial tcp: lookup {host}: no such host"), false)
         }
         ureq::Error::Rustls(error) => tls_words(&error.to_string()),
         ureq::Error::Tls(words) => tls_words(words),
         ureq::Error::Protocol(error) => (
             format!("malformed HTTP response: {}", printable(&error.to_string())),
             false,
-            true,
         ),
-        other => (printable(&other.to_string()), false, false),
+        other => (printable(&other.to_string()), false),
     }
 }
 
-fn tls_words(words: &str) -> (String, bool, bool) {
+fn tls_words(words: &str) -> (String, bool) {
     let not_tls = words.contains("InvalidMessage")
         || words.contains("corrupt message")
         || words.contains("InvalidContentType");
@@ -247,10 +240,10 @@ fn tls_words(words: &str) -> (String, bool, bool) {
         }
         false => format!("tls: {words}"),
     };
-    (words, false, not_tls)
+    (words, false)
 }
 
-fn describe_io(error: &io::Error, address: &str) -> (String, bool, bool) {
+fn describe_io(error: &io::Error, address: &str) -> (String, bool) {
     use io::ErrorKind;
     if let Some(inner) = error.get_ref() {
         if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
@@ -269,22 +262,21 @@ fn describe_io(error: &io::Error, address: &str) -> (String, bool, bool) {
             return (
                 format!("dial tcp {address}: connect: connection refused"),
                 false,
-                false,
             );
         }
         ErrorKind::NetworkUnreachable => "connect: network is unreachable",
         ErrorKind::HostUnreachable => "connect: no route to host",
         ErrorKind::ConnectionReset => "read: connection reset by peer",
         ErrorKind::BrokenPipe => "write: broken pipe",
-        ErrorKind::UnexpectedEof => return ("EOF".into(), true, true),
+        ErrorKind::UnexpectedEof => return ("unexpected EOF".into(), true),
         ErrorKind::TimedOut | ErrorKind::WouldBlock => {
-            return (format!("read tcp {address}: i/o timeout"), true, false);
+            return (format!("read tcp {address}: i/o timeout"), true);
         }
-        _ => return (printable(&error.to_string()), true, false),
+        _ => return (printable(&error.to_string()), true),
     };
     let transient = matches!(
         error.kind(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
     );
-    (format!("dial tcp {address}: {words}"), transient, transient)
+    (format!("dial tcp {address}: {words}"), transient)
 }

@@ -454,13 +454,12 @@ pub(super) fn transport_error(method: &str, url: &str, error: &ureq::Error) -> R
             ))
         })
         .unwrap_or_default();
-    let (words, transient, not_tls) = error::describe(error, &address);
+    let (words, transient) = error::describe(error, &address);
     RegistryError::Transport {
         method: method.to_owned(),
         url: crate::image::printable(url),
         words,
         transient,
-        not_tls,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Builds situations for the image and registry tests: a real registry, small images, an engine of its own.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod fake;
+
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
