@@ -1,5 +1,8 @@
 //! The verbs, one file each.
 
+mod history;
+mod image;
+mod images;
 mod import;
 mod load;
 mod pull;
@@ -39,6 +42,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    History(history::Args),
+    Image(image::Args),
+    Images(images::Args),
     Import(import::Args),
     Load(load::Args),
     Pull(pull::Args),
@@ -59,6 +65,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     }
     let context = Context { config };
     match cli.command {
+        Command::History(args) => history::run(args, &context),
+        Command::Image(args) => image::run(args, &context),
+        Command::Images(args) => images::run(args, &context),
         Command::Import(args) => import::run(args, &context),
         Command::Load(args) => load::run(args, &context),
         Command::Pull(args) => pull::run(args, &context),

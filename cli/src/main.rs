@@ -3,6 +3,7 @@
 mod command_error;
 mod commands;
 mod context;
+mod image_columns;
 mod plain_progress;
 mod words;
 

@@ -13,6 +13,13 @@ impl PlainProgress {
     }
 }
 
+impl Drop for PlainProgress {
+    fn drop(&mut self) {
+        use std::io::Write as _;
+        let _ = std::io::stdout().flush();
+    }
+}
+
 impl Progress for PlainProgress {
     fn event(&self, event: ProgressEvent) {
         use std::io::Write as _;

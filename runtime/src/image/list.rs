@@ -83,6 +83,10 @@ pub(crate) fn point_in_time(text: &str) -> Option<Timestamp> {
     if let Ok(at) = text.parse() {
         return Some(at);
     }
+    if let Ok(date) = text.parse::<jiff::civil::DateTime>() {
+        let utc = jiff::tz::TimeZone::UTC;
+        return date.to_zoned(utc).ok().map(|at| at.timestamp());
+    }
     if let Ok(seconds) = text.parse::<f64>() {
         return Timestamp::from_nanosecond((seconds * 1e9) as i128).ok();
     }

@@ -238,6 +238,11 @@ fn tls_words(words: &str) -> (String, bool) {
         false if words.contains("UnknownIssuer") => {
             "x509: certificate signed by unknown authority".to_owned()
         }
+        false if words.contains("CaUsedAsEndEntity") => {
+            "x509: the server's certificate is a certificate authority's own (make it with \
+             basicConstraints=CA:FALSE, or list the registry under insecure-registries)"
+                .to_owned()
+        }
         false => format!("tls: {words}"),
     };
     (words, false)

@@ -127,6 +127,11 @@ impl Registry {
 
     /// Starts it with more lines of configuration.
     pub fn start_with(extra: &str) -> Registry {
+        Registry::start_on("127.0.0.1", extra)
+    }
+
+    /// Starts it on an address of its own; `extra` continues the section `http`.
+    pub fn start_on(bind: &str, extra: &str) -> Registry {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0")
@@ -138,7 +143,7 @@ impl Registry {
             let config = dir.path().join("config.yml");
             let text = format!(
                 "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
-                 delete: {{enabled: true}}\nhttp:\n  addr: {address}\n{extra}",
+                 delete: {{enabled: true}}\nhttp:\n  addr: {bind}:{port}\n{extra}",
                 dir.path().join("data").display()
             );
             fs::write(&config, text.replace("$DIR", dir.path().to_str().unwrap())).unwrap();
