@@ -364,4 +364,15 @@ mod tests {
         assert!(words(&"a".repeat(64)).starts_with("invalid repository name"));
         assert!(words(&"ab".repeat(130)).contains("more than 255"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_refused_or_reads_back_as_it_is_shown(text in "[a-zA-Z0-9./:@_\\-\\[\\]é\n]{0,80}|.{0,40}") {
+            if let Ok(reference) = text.parse::<Reference>() {
+                proptest::prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);
+                proptest::prop_assert_eq!(&reference.familiar().parse::<Reference>().unwrap(), &reference);
+                proptest::prop_assert!(reference.to_string().bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+        }
+    }
 }

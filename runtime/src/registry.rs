@@ -102,8 +102,16 @@ impl Client {
     /// Performs a request with login and retries.
     fn send(&self, exchange: &Exchange<'_>) -> Result<Reply, RegistryError> {
         http::with_retries(&self.settings, exchange, |exchange| {
-            self.authority.send(&self.http, exchange)
+            self.send_once(exchange)
         })
+    }
+
+    /// Performs a request with login; an address elsewhere that the registry sent us to gets no login.
+    fn send_once(&self, exchange: &Exchange<'_>) -> Result<Reply, RegistryError> {
+        match http::same_origin(exchange.url, &self.endpoint.base) {
+            true => self.authority.send(&self.http, exchange),
+            false => self.http.send(exchange, None),
+        }
     }
 
     /// Fetches the manifest of a tag or digest; a digest is checked.

@@ -25,7 +25,7 @@ use crate::progress::Progress;
 use crate::progress::ProgressEvent;
 
 /// All JSON of one archive together.
-const LARGEST_JSON: u64 = 128 << 20;
+const LARGEST_JSON: u64 = 32 << 20;
 /// More entries than any image needs.
 const MOST_ENTRIES: usize = 100_000;
 /// Bytes handed to the store at once, and how many such pieces may wait.

@@ -9,8 +9,8 @@ use super::ImageError;
 
 /// More layers than any builder makes; a bound on work, not a rule.
 pub(super) const MOST_LAYERS: usize = 1024;
-/// The largest config that is read.
-pub(super) const LARGEST_CONFIG: u64 = 16 << 20;
+/// The largest config that is read; JSON takes some ten times its size in memory.
+pub(super) const LARGEST_CONFIG: u64 = 4 << 20;
 
 /// A config that was checked: JSON of the right shape with valid diff IDs.
 #[derive(Debug, Clone)]

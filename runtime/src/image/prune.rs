@@ -3,6 +3,7 @@
 use super::ImageError;
 use super::ImageFilter;
 use super::Removal;
+use super::remove::containers_of;
 use crate::Engine;
 
 /// What a prune did.
@@ -23,16 +24,15 @@ impl Engine {
         };
         let mut pruned = Pruned::default();
         for image in self.images(&filter)? {
-            if !self.containers_of(&image.id)?.is_empty() {
+            if !containers_of(&self.db(), &image.id)?.is_empty() {
                 continue;
             }
-            pruned.freed += image.size;
             let names: Vec<String> = match image.tags.is_empty() {
                 true => vec![image.id.to_string()],
                 false => image.tags.iter().map(ToString::to_string).collect(),
             };
             for name in names {
-                match self.remove_image(&name, false) {
+                match self.unname_image(&name, false) {
                     Ok(removals) => pruned.removals.extend(removals),
                     // Somebody removed it or began to use it since.
                     Err(ImageError::NoSuchImage(_) | ImageError::Conflict(_)) => {}
@@ -40,7 +40,7 @@ impl Engine {
                 }
             }
         }
-        self.sweep()?;
+        pruned.freed = self.sweep()?;
         Ok(pruned)
     }
 }

@@ -1,6 +1,9 @@
 //! `rmi`: names first, then the image.
 
+use std::collections::BTreeSet;
+
 use layerfs::Digest;
+use rusqlite::Connection;
 use rusqlite::Transaction;
 
 use super::ImageError;
@@ -33,18 +36,7 @@ impl Engine {
     /// is refused while a container uses the image, a stopped one can be overridden by `force`, a running one only
     /// when the name is given (then it is only untagged).
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, ImageError> {
-        let id = self.find_image(name)?;
-        let users = self.containers_of(&id)?;
-        let removals = {
-            let mut db = self.db();
-            let transaction =
-                db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            // Another process may have renamed it since.
-            let id = list::find(&transaction, name)?;
-            let removals = remove(&transaction, name, &id, &users, force)?;
-            transaction.commit()?;
-            removals
-        };
+        let removals = self.unname_image(name, force)?;
         let deletes = removals
             .iter()
             .any(|removal| matches!(removal, Removal::Deleted(_)));
@@ -54,11 +46,23 @@ impl Engine {
         Ok(removals)
     }
 
-    /// Returns the containers that use an image.
-    pub(crate) fn containers_of(&self, id: &ImageId) -> Result<Vec<User>, ImageError> {
-        let _ = id;
-        Ok(Vec::new())
+    /// Takes the rows away; the layers are the next sweep's.
+    pub(super) fn unname_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, ImageError> {
+        let mut db = self.db();
+        let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let id = list::find(&transaction, name)?;
+        let users = containers_of(&transaction, &id)?;
+        let removals = remove(&transaction, name, &id, &users, force)?;
+        transaction.commit()?;
+        Ok(removals)
     }
+}
+
+/// Returns the containers that use an image, as the database knows them now; asked within the transaction that removes,
+/// so that none can begin to use it between.
+pub(crate) fn containers_of(db: &Connection, id: &ImageId) -> Result<Vec<User>, ImageError> {
+    let _ = (db, id);
+    Ok(Vec::new())
 }
 
 /// Decides and does a removal within a transaction.
@@ -109,9 +113,9 @@ fn remove(
             }
         }
         None => {
-            let repositories: std::collections::BTreeSet<String> =
-                tags.iter().map(Reference::repository).collect();
-            if tags.len() > 1 && repositories.len() > 1 && !force {
+            let names = digests.iter().chain(&tags).map(Reference::repository);
+            let repositories: BTreeSet<String> = names.collect();
+            if (tags.len() > 1 || repositories.len() > 1) && !force {
                 return Err(ImageError::Conflict(format!(
                     "unable to delete {} (must be forced) - image is referenced in multiple repositories",
                     id.short()
@@ -192,4 +196,109 @@ fn untag(
 
 fn short(container: &str) -> &str {
     container.get(..12).unwrap_or(container)
+}
+
+#[cfg(test)]
+mod tests {
+    use layerfs::DiffId;
+
+    use super::*;
+    use crate::image::rows::ImageRow;
+
+    /// A database with one image of one layer under these names.
+    fn database(names: &[&str]) -> (Connection, ImageId) {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch(rows::SCHEMA).unwrap();
+        let id = ImageId(Digest::of(b"config"));
+        let row = ImageRow {
+            id,
+            size: 1,
+            created: None,
+            last_tagged: None,
+        };
+        let transaction = db.transaction().unwrap();
+        rows::add_image(&transaction, &row, &[DiffId(Digest::of(b"layer"))]).unwrap();
+        for name in names {
+            let name: Reference = name.parse().unwrap();
+            rows::set_tag(&transaction, &name.repository(), name.tag().unwrap(), &id).unwrap();
+        }
+        transaction.commit().unwrap();
+        (db, id)
+    }
+
+    fn user(running: bool) -> Vec<User> {
+        vec![User {
+            container: "0123456789abcdef".into(),
+            running,
+        }]
+    }
+
+    fn removed(
+        names: &[&str],
+        name: &str,
+        users: &[User],
+        force: bool,
+    ) -> Result<(usize, bool), String> {
+        let (mut db, id) = database(names);
+        let transaction = db.transaction().unwrap();
+        let name = if name == "ID" {
+            id.to_string()
+        } else {
+            name.to_owned()
+        };
+        let removals =
+            remove(&transaction, &name, &id, users, force).map_err(|error| error.to_string())?;
+        let here = rows::is_present(&transaction, &id).unwrap();
+        Ok((removals.len(), here))
+    }
+
+    #[test]
+    fn an_image_that_a_container_uses_is_refused_in_dockers_words() {
+        let id = ImageId(Digest::of(b"config")).short();
+        for running in [true, false] {
+            assert_eq!(
+                removed(&["a:1"], "a:1", &user(running), false),
+                Err(format!(
+                    "conflict: unable to remove repository reference \"a:1\" (must force) - container \
+                     0123456789ab is using its referenced image {id}"
+                ))
+            );
+        }
+        assert_eq!(
+            removed(&["a:1"], "ID", &user(true), true),
+            Err(format!(
+                "conflict: unable to delete {id} (cannot be forced) - image is being used by running container \
+                 0123456789ab"
+            ))
+        );
+        assert_eq!(
+            removed(&["a:1"], "ID", &user(false), false),
+            Err(format!(
+                "conflict: unable to delete {id} (must be forced) - image is being used by stopped container \
+                 0123456789ab"
+            ))
+        );
+        assert_eq!(
+            removed(&["a:1", "a:2"], "ID", &[], false),
+            Err(format!(
+                "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
+            ))
+        );
+    }
+
+    #[test]
+    fn force_untags_what_runs_and_hides_what_is_stopped() {
+        // Only untagged: the image itself stays.
+        assert_eq!(removed(&["a:1"], "a:1", &user(true), true), Ok((1, true)));
+        // Untagged and deleted, but its layers stay for the container.
+        assert_eq!(removed(&["a:1"], "a:1", &user(false), true), Ok((2, false)));
+        assert_eq!(removed(&["a:1"], "ID", &user(false), true), Ok((2, false)));
+        // One of two names can go at any time.
+        assert_eq!(
+            removed(&["a:1", "b:1"], "a:1", &user(true), false),
+            Ok((1, true))
+        );
+        // Nobody uses it: untagged, deleted, and its layer's stack.
+        assert_eq!(removed(&["a:1"], "a:1", &[], false), Ok((3, false)));
+    }
 }

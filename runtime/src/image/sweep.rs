@@ -18,6 +18,7 @@ use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
 
 use super::ImageError;
+use super::remove::containers_of;
 use super::rows;
 use crate::Engine;
 
@@ -122,12 +123,14 @@ impl Engine {
 
     /// Lets go of the images that were removed by force, once their last container is gone.
     fn drop_removed_images(&self) -> Result<(), ImageError> {
-        let removed = rows::removed_images(&self.db())?;
-        for id in removed {
-            if self.containers_of(&id)?.is_empty() {
-                rows::remove_image(&self.db(), &id, false)?;
+        let mut db = self.db();
+        let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for id in rows::removed_images(&transaction)? {
+            if containers_of(&transaction, &id)?.is_empty() {
+                rows::remove_image(&transaction, &id, false)?;
             }
         }
+        transaction.commit()?;
         Ok(())
     }
 }

@@ -430,4 +430,11 @@ mod tests {
             "scope=a%3Ab%20c&x=%C3%A9"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_challenge_breaks_the_reader(text in "([a-zA-Z]{0,6}|[ ,=\"\\\\]|.){0,60}") {
+            Challenge::parse(&text);
+        }
+    }
 }

@@ -481,6 +481,11 @@ fn origin(url: &str) -> Result<(String, String), RegistryError> {
     }
 }
 
+/// Returns whether two addresses are the same scheme, host and port.
+pub(super) fn same_origin(left: &str, right: &str) -> bool {
+    matches!((origin(left), origin(right)), (Ok(left), Ok(right)) if left == right)
+}
+
 /// Resolves a `Location` against the address that sent it.
 pub(super) fn join(base: &str, target: &str) -> Result<String, RegistryError> {
     let (scheme, authority) = origin(base)?;

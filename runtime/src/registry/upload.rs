@@ -84,7 +84,7 @@ impl Client {
                     let exchange = Exchange::new(Method::PUT, url)
                         .header("content-type", "application/octet-stream")
                         .file(file, length, told);
-                    self.authority.send(&self.http, &exchange)?.expect_success()
+                    self.send_once(&exchange)?.expect_success()
                 },
                 digest,
             );
