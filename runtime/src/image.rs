@@ -131,7 +131,7 @@ pub enum ImageError {
     #[error("state.db: {0}")]
     Database(#[from] rusqlite::Error),
     /// The system refused something on a file of the engine.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", words(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -157,7 +157,7 @@ pub enum ImageError {
     #[error("{0}")]
     Archive(String),
     /// A stream given by the caller broke.
-    #[error("{0}")]
+    #[error("{}", words(.0))]
     Stream(#[source] io::Error),
     /// A filter is not known.
     #[error("Invalid filter '{0}'")]
@@ -180,6 +180,16 @@ impl ImageError {
     fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> ImageError {
         let path = path.into();
         move |source| ImageError::Io { path, source }
+    }
+}
+
+/// Returns the system's words for an error as Go has them: without a number, in lower case.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    match error.raw_os_error() {
+        Some(_) => text.to_lowercase(),
+        None => text.to_owned(),
     }
 }
 

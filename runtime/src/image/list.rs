@@ -45,7 +45,7 @@ impl ImageFilter {
                     "false" | "0" => false,
                     _ => {
                         return Err(ImageError::InvalidFilter(format!(
-                            "dangling={}",
+                            "dangling=[{}]",
                             super::printable(value)
                         )));
                     }

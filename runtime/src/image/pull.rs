@@ -81,7 +81,9 @@ impl Engine {
     ) -> Result<PullOutcome, ImageError> {
         let reference = reference.or_latest();
         let client = Client::connect(&reference, Access::Pull, &options.registry)?;
-        self.pull_with(&client, &reference, options, progress)
+        let outcome = self.pull_with(&client, &reference, options, progress)?;
+        tell_status(progress, outcome.newer, &reference.familiar());
+        Ok(outcome)
     }
 
     /// Brings every tag of the repository here.
@@ -98,6 +100,8 @@ impl Engine {
             let reference = reference.with_tag(&tag)?;
             outcomes.push(self.pull_with(&client, &reference, options, progress)?);
         }
+        let newer = outcomes.iter().any(|outcome| outcome.newer);
+        tell_status(progress, newer, &reference.familiar_name());
         Ok(outcomes)
     }
 
@@ -142,15 +146,6 @@ impl Engine {
         let newer = self.add_pulled(reference, &resolved, &config, &id)?;
         let asked = resolved.chain[0].digest;
         progress.event(ProgressEvent::Message(format!("Digest: {asked}")));
-        let status = if newer {
-            "Downloaded newer image"
-        } else {
-            "Image is up to date"
-        };
-        progress.event(ProgressEvent::Message(format!(
-            "Status: {status} for {}",
-            reference.familiar()
-        )));
         Ok(PullOutcome {
             image: id,
             reference: reference.clone(),
@@ -344,6 +339,16 @@ impl Engine {
             last_tagged: None,
         })
     }
+}
+
+fn tell_status(progress: &dyn Progress, newer: bool, name: &str) {
+    let status = match newer {
+        true => "Downloaded newer image",
+        false => "Image is up to date",
+    };
+    progress.event(ProgressEvent::Message(format!(
+        "Status: {status} for {name}"
+    )));
 }
 
 struct FetchedConfig {

@@ -347,9 +347,21 @@ impl Engine {
             "layers": layers,
         });
         Ok((
-            manifest.to_string().into_bytes(),
+            as_docker_writes(&manifest),
             manifest::DOCKER_MANIFEST.to_owned(),
         ))
+    }
+}
+
+/// Writes a manifest with Docker's indent, so that the same image has the same digest whichever of the two pushed it.
+fn as_docker_writes(manifest: &serde_json::Value) -> Vec<u8> {
+    use serde::Serialize as _;
+    let mut bytes = Vec::new();
+    let indent = serde_json::ser::PrettyFormatter::with_indent(b"   ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, indent);
+    match manifest.serialize(&mut serializer) {
+        Ok(()) => bytes,
+        Err(_) => manifest.to_string().into_bytes(),
     }
 }
 
