@@ -4,7 +4,7 @@
 //! came in `blobs/sha256/<hex>`, written to `tmp/`, synced and renamed; which images exist, their tags and repository
 //! digests are rows of `state.db`. An image is visible from the one transaction that adds its rows, made after all its
 //! layers, its stack and its blobs are durable; a crash before it leaves layers that no row names, and the next
-//! [sweep](sweep) takes them away.
+//! `sweep` takes them away.
 
 mod archive;
 mod blobs;

@@ -1,6 +1,6 @@
 //! The registry client: OCI's distribution protocol over blocking HTTP.
 //!
-//! [`Client`] speaks for one repository of one registry. It finds the registry's endpoint as Docker does (https; for
+//! `Client` speaks for one repository of one registry. It finds the registry's endpoint as Docker does (https; for
 //! loopback and registries configured as insecure https without verification, then plain http), logs in as the
 //! registry challenges, retries what may succeed later, and hands a blob out as a [`BlobReader`] that resumes by itself.
 
