@@ -7,6 +7,7 @@
 
 pub mod digest;
 pub mod errno;
+pub mod fuse;
 mod index;
 pub mod ingest;
 pub mod layer;

@@ -54,8 +54,9 @@ pub(super) struct Origin {
 
 impl Upper {
     /// Opens the directories `upper` and `work`, making them first if they are not there. They must be on one
-    /// filesystem and open to nobody else.
+    /// filesystem and open to nobody else. Clears the process's umask: modes are the callers' business.
     pub fn open(upper: &Path, work: &Path) -> io::Result<Upper> {
+        rustix::process::umask(Mode::empty());
         fs::create_dir_all(upper)?;
         fs::create_dir_all(work.join("tmp"))?;
         fs::create_dir_all(work.join("index"))?;
