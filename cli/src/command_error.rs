@@ -21,15 +21,6 @@ impl CommandError {
         }
     }
 
-    /// Returns an error with an exit code of its own (125, 126, 127 in `run`).
-    pub(crate) fn with_code(code: u8, message: impl fmt::Display) -> CommandError {
-        CommandError {
-            code,
-            message: message.to_string(),
-            hints: Vec::new(),
-        }
-    }
-
     /// Adds a line that says what to do about it.
     #[allow(dead_code)]
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> CommandError {

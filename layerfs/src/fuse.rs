@@ -26,7 +26,10 @@ pub struct MountOptions {
 
 impl Default for MountOptions {
     fn default() -> MountOptions {
-        MountOptions { source: "ply".to_owned(), threads: 2 }
+        MountOptions {
+            source: "ply".to_owned(),
+            threads: 2,
+        }
     }
 }
 
@@ -71,7 +74,9 @@ impl Mounted {
 
     /// Answers requests in threads of their own.
     pub fn spawn(self) -> io::Result<Serving> {
-        Ok(Serving { session: Some(self.session.spawn()?) })
+        Ok(Serving {
+            session: Some(self.session.spawn()?),
+        })
     }
 }
 

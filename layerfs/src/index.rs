@@ -466,12 +466,3 @@ impl EntryRecord {
 fn hash(dir: u32, name: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(name, u64::from(dir).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
-
-/// Maps an index straight from memory, for tests and for a stack of no layers.
-#[cfg(test)]
-pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Index, IndexError> {
-    let mut map = memmap2::MmapMut::map_anon(bytes.len()).expect("memory");
-    map.copy_from_slice(bytes);
-    let map = map.make_read_only().expect("read only");
-    Index::from_map(map, Path::new("memory"))
-}

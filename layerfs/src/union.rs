@@ -89,6 +89,15 @@ impl Caller {
     pub const ROOT: Caller = Caller { uid: 0, gid: 0 };
 }
 
+/// The permission bits of what is made, and those that the caller's umask takes away unless a default ACL decides.
+#[derive(Clone, Copy, Debug)]
+pub struct NewMode {
+    /// The twelve permission bits asked for.
+    pub bits: u32,
+    /// The caller's umask.
+    pub umask: u32,
+}
+
 /// An answer to a lookup: an inode with one more reference, and its attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -138,7 +147,10 @@ impl Union {
         let place = upper::Place::Named(upper.root(), Box::from(&b""[..]));
         if place.origin().is_none() {
             self.apply_metadata(Stack::ROOT, &place)?;
-            place.set_origin(upper::Origin { node: Stack::ROOT, metacopy: false })?;
+            place.set_origin(upper::Origin {
+                node: Stack::ROOT,
+                metacopy: false,
+            })?;
         }
         Ok(())
     }

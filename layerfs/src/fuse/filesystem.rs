@@ -48,6 +48,7 @@ use crate::union::Backing;
 use crate::union::Caller;
 use crate::union::Entry;
 use crate::union::Ino;
+use crate::union::NewMode;
 use crate::union::SetAttr;
 use crate::union::SetTime;
 use crate::union::Union;
@@ -64,7 +65,10 @@ pub(super) struct Adaptor {
 
 impl Adaptor {
     pub(super) fn new(union: Arc<Union>) -> Adaptor {
-        Adaptor { union, passthrough: AtomicBool::new(false) }
+        Adaptor {
+            union,
+            passthrough: AtomicBool::new(false),
+        }
     }
 
     fn passes_through(&self) -> bool {
@@ -90,7 +94,10 @@ fn ino(number: INodeNo) -> Ino {
 }
 
 fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
+    Caller {
+        uid: request.uid(),
+        gid: request.gid(),
+    }
 }
 
 fn refusal(error: Errno) -> fuser::Errno {
@@ -108,11 +115,17 @@ fn time(time: Timespec) -> SystemTime {
 
 fn timespec(time: SystemTime) -> Timespec {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => Timespec { secs: after.as_secs() as i64, nanos: after.subsec_nanos() },
+        Ok(after) => Timespec {
+            secs: after.as_secs() as i64,
+            nanos: after.subsec_nanos(),
+        },
         Err(before) => {
             let before = before.duration();
             match before.subsec_nanos() {
-                0 => Timespec { secs: -(before.as_secs() as i64), nanos: 0 },
+                0 => Timespec {
+                    secs: -(before.as_secs() as i64),
+                    nanos: 0,
+                },
                 nanos => Timespec {
                     secs: -(before.as_secs() as i64) - 1,
                     nanos: 1_000_000_000 - nanos,
@@ -159,7 +172,10 @@ fn encode_device(device: u64) -> u32 {
 }
 
 fn decode_device(device: u32) -> u64 {
-    libc::makedev((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00))
+    libc::makedev(
+        (device >> 8) & 0xfff,
+        (device & 0xff) | ((device >> 12) & 0xfff00),
+    )
 }
 
 fn file_attr(attr: &Attr, ino: Ino) -> FileAttr {
@@ -211,7 +227,11 @@ fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
 fn reply_attr(reply: ReplyAttr, asked: Ino, result: Result<Attr, Errno>) {
     match result {
         Ok(attr) => {
-            let ttl = if attr.ino == asked { EVER } else { Duration::ZERO };
+            let ttl = if attr.ino == asked {
+                EVER
+            } else {
+                Duration::ZERO
+            };
             reply.attr(&ttl, &file_attr(&attr, attr.ino));
         }
         Err(error) => reply.error(refusal(error)),
@@ -281,7 +301,14 @@ impl Filesystem for Adaptor {
         reply: ReplyAttr,
     ) {
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
-        let set = SetAttr { mode, uid, gid, size, atime, mtime };
+        let set = SetAttr {
+            mode,
+            uid,
+            gid,
+            size,
+            atime,
+            mtime,
+        };
         reply_attr(reply, ino(number), self.union.setattr(ino(number), &set));
     }
 
@@ -305,7 +332,17 @@ impl Filesystem for Adaptor {
         let made = kind(mode).ok_or(Errno::EINVAL).and_then(|kind| {
             let rdev = decode_device(rdev);
             let name = name.as_bytes();
-            self.union.mknod(caller(request), ino(parent), name, kind, mode & 0o7777, umask, rdev)
+            self.union.mknod(
+                caller(request),
+                ino(parent),
+                name,
+                kind,
+                NewMode {
+                    bits: mode & 0o7777,
+                    umask,
+                },
+                rdev,
+            )
         });
         reply_entry(reply, made);
     }
@@ -322,7 +359,15 @@ impl Filesystem for Adaptor {
         let name = name.as_bytes();
         reply_entry(
             reply,
-            self.union.mkdir(caller(request), ino(parent), name, mode & 0o7777, umask),
+            self.union.mkdir(
+                caller(request),
+                ino(parent),
+                name,
+                NewMode {
+                    bits: mode & 0o7777,
+                    umask,
+                },
+            ),
         );
     }
 
@@ -344,7 +389,11 @@ impl Filesystem for Adaptor {
     ) {
         let target = target.as_os_str().as_bytes();
         let name = name.as_bytes();
-        reply_entry(reply, self.union.symlink(caller(request), ino(parent), name, target));
+        reply_entry(
+            reply,
+            self.union
+                .symlink(caller(request), ino(parent), name, target),
+        );
     }
 
     fn rename(
@@ -401,7 +450,16 @@ impl Filesystem for Adaptor {
     ) {
         let (caller, name) = (caller(request), name.as_bytes());
         let through = self.passes_through();
-        let made = self.union.create(caller, ino(parent), name, mode & 0o7777, umask, through);
+        let made = self.union.create(
+            caller,
+            ino(parent),
+            name,
+            NewMode {
+                bits: mode & 0o7777,
+                umask,
+            },
+            through,
+        );
         let (entry, opened) = match made {
             Ok(made) => made,
             Err(error) => return reply.error(refusal(error)),
@@ -416,7 +474,13 @@ impl Filesystem for Adaptor {
             }
             self.union.passthrough_refused(opened.handle);
         }
-        reply.created(&EVER, &attr, generation, handle, FopenFlags::FOPEN_KEEP_CACHE);
+        reply.created(
+            &EVER,
+            &attr,
+            generation,
+            handle,
+            FopenFlags::FOPEN_KEEP_CACHE,
+        );
     }
 
     fn read(
@@ -534,14 +598,7 @@ impl Filesystem for Adaptor {
         reply.ok();
     }
 
-    fn fsyncdir(
-        &self,
-        _: &Request,
-        number: INodeNo,
-        _: FileHandle,
-        _: bool,
-        reply: ReplyEmpty,
-    ) {
+    fn fsyncdir(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         reply_empty(reply, self.union.fsyncdir(ino(number)));
     }
 
@@ -580,16 +637,27 @@ impl Filesystem for Adaptor {
             libc::XATTR_REPLACE => XattrFlag::Replace,
             _ => XattrFlag::Any,
         };
-        reply_empty(reply, self.union.setxattr(ino(number), name.as_bytes(), value, flag));
+        reply_empty(
+            reply,
+            self.union
+                .setxattr(ino(number), name.as_bytes(), value, flag),
+        );
     }
 
     fn getxattr(&self, _: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        reply_bytes(reply, size, self.union.getxattr(ino(number), name.as_bytes()));
+        reply_bytes(
+            reply,
+            size,
+            self.union.getxattr(ino(number), name.as_bytes()),
+        );
     }
 
     fn listxattr(&self, _: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
         let names = self.union.listxattr(ino(number)).map(|names| {
-            names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect()
+            names
+                .into_iter()
+                .flat_map(|name| name.into_iter().chain([0]))
+                .collect()
         });
         reply_bytes(reply, size, names);
     }
@@ -608,7 +676,10 @@ impl Filesystem for Adaptor {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply_empty(reply, self.union.fallocate(handle.0, mode as u32, offset, length));
+        reply_empty(
+            reply,
+            self.union.fallocate(handle.0, mode as u32, offset, length),
+        );
     }
 
     fn lseek(
@@ -642,7 +713,10 @@ impl Filesystem for Adaptor {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        match self.union.copy_file_range((from.0, from_offset), (to.0, to_offset), length) {
+        match self
+            .union
+            .copy_file_range((from.0, from_offset), (to.0, to_offset), length)
+        {
             Ok(copied) => reply.written(copied as u32),
             Err(error) => reply.error(refusal(error)),
         }

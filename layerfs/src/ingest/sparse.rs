@@ -140,7 +140,7 @@ pub(super) fn pax_0_1(size: u64, map: &[u8]) -> Option<SparseMap> {
         .filter(|number| !number.is_empty())
         .map(|number| number.parse().ok())
         .collect::<Option<_>>()?;
-    if numbers.len() % 2 != 0 {
+    if !numbers.len().is_multiple_of(2) {
         return None;
     }
     let segments = numbers

@@ -68,7 +68,10 @@ impl Union {
         for child in self.stack.children(below) {
             if !names.contains(child.name) {
                 let path = [path, b"/", child.name].concat();
-                changes.push(Change { kind: ChangeKind::Deleted, path });
+                changes.push(Change {
+                    kind: ChangeKind::Deleted,
+                    path,
+                });
             }
         }
         Ok(changes.len() > before)
@@ -83,17 +86,26 @@ impl Union {
         changes: &mut Vec<Change>,
     ) -> Result<(), Errno> {
         let Some(below) = counterpart else {
-            changes.push(Change { kind: ChangeKind::Added, path: path.clone() });
+            changes.push(Change {
+                kind: ChangeKind::Added,
+                path: path.clone(),
+            });
             return self.all_added(ino, attr, &path, changes);
         };
         let was = self.stack.meta(below).kind;
         if attr.kind == Kind::Directory && was == Kind::Directory {
             let inner = self.compare(ino, below, &path, changes)?;
             if inner || self.metadata_differs(ino, attr, below)? {
-                changes.push(Change { kind: ChangeKind::Modified, path });
+                changes.push(Change {
+                    kind: ChangeKind::Modified,
+                    path,
+                });
             }
         } else if self.file_differs(ino, attr, below)? {
-            changes.push(Change { kind: ChangeKind::Modified, path: path.clone() });
+            changes.push(Change {
+                kind: ChangeKind::Modified,
+                path: path.clone(),
+            });
             self.all_added(ino, attr, &path, changes)?;
         }
         Ok(())
@@ -112,7 +124,10 @@ impl Union {
         for entry in self.list(ino, false)? {
             let path = [path, b"/", &entry.name].concat();
             let child = self.lookup(ino, &entry.name)?;
-            changes.push(Change { kind: ChangeKind::Added, path: path.clone() });
+            changes.push(Change {
+                kind: ChangeKind::Added,
+                path: path.clone(),
+            });
             self.all_added(child.ino, &child.attr, &path, changes)?;
             self.forget(child.ino, 1);
         }

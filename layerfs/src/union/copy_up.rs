@@ -93,9 +93,18 @@ impl Union {
             rustix::fs::ftruncate(place.open(OFlags::WRONLY)?, meta.size)?;
         }
         self.apply_metadata(lower, &place)?;
-        place.set_origin(Origin { node: lower, metacopy })?;
-        let mtime = HostTime { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
-        place.set_times(&Timestamps { last_access: mtime, last_modification: mtime })
+        place.set_origin(Origin {
+            node: lower,
+            metacopy,
+        })?;
+        let mtime = HostTime {
+            tv_sec: meta.mtime.secs,
+            tv_nsec: meta.mtime.nanos.into(),
+        };
+        place.set_times(&Timestamps {
+            last_access: mtime,
+            last_modification: mtime,
+        })
     }
 
     /// Gives a file of the upper its origin's owner, attributes and mode.
@@ -139,11 +148,22 @@ impl Union {
         let (parent, name) = (node.parent, node.name.clone());
         let index_name = lower.0.to_string().into_bytes();
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let held = Arc::new(rustix::fs::openat(upper.tmp(), tmp_name, flags, Mode::empty())?);
+        let held = Arc::new(rustix::fs::openat(
+            upper.tmp(),
+            tmp_name,
+            flags,
+            Mode::empty(),
+        )?);
         let place = Place::Named(Arc::new(upper.tmp().try_clone_to_owned()?), tmp_name.into());
         set_lower_links(&place, self.stack.meta(lower).nlink - 1)?;
         let directory = self.directory_fd(table, parent)?;
-        upper::rename(upper.tmp(), tmp_name, upper.index(), &index_name, RenameFlags::NOREPLACE)?;
+        upper::rename(
+            upper.tmp(),
+            tmp_name,
+            upper.index(),
+            &index_name,
+            RenameFlags::NOREPLACE,
+        )?;
         let place = Place::Held(held.clone());
         keeping_times(&directory, || link_place(&place, directory.as_fd(), &name))?;
         table.copied.insert(lower);
@@ -177,7 +197,10 @@ impl Union {
         let out = File::from(place.open(OFlags::WRONLY)?);
         let copied = self.copy_data(lower, &out);
         let times = Timestamps {
-            last_access: HostTime { tv_sec: before.st_atime, tv_nsec: before.st_atime_nsec as i64 },
+            last_access: HostTime {
+                tv_sec: before.st_atime,
+                tv_nsec: before.st_atime_nsec as i64,
+            },
             last_modification: HostTime {
                 tv_sec: before.st_mtime,
                 tv_nsec: before.st_mtime_nsec as i64,
@@ -197,7 +220,10 @@ impl Union {
     /// Says that the upper has the data now.
     pub(super) fn filled(&self, ino: Ino, place: &Place, lower: NodeId) -> Result<(), Errno> {
         let mut table = self.table.lock();
-        place.set_origin(Origin { node: lower, metacopy: false })?;
+        place.set_origin(Origin {
+            node: lower,
+            metacopy: false,
+        })?;
         table.get_mut(ino)?.metacopy = false;
         Ok(())
     }
@@ -240,7 +266,9 @@ fn copy_range(file: &File, out: &File, start: u64, end: u64) -> Result<(), Errno
         match rustix::fs::copy_file_range(file, Some(&mut from), out, Some(&mut to), length) {
             Ok(0) => return Err(Errno::EIO),
             Ok(_) => {}
-            Err(rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
+            Err(
+                rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP,
+            ) => {
                 let mut buffer = vec![0; length.min(1 << 20)];
                 let got = file.read_at(&mut buffer, from)?;
                 if got == 0 {
@@ -265,7 +293,10 @@ fn keeping_times(
     change()?;
     let place = Place::Held(Arc::new(directory.try_clone().map_err(Errno::from)?));
     place.set_times(&Timestamps {
-        last_access: HostTime { tv_sec: before.st_atime, tv_nsec: before.st_atime_nsec as i64 },
+        last_access: HostTime {
+            tv_sec: before.st_atime,
+            tv_nsec: before.st_atime_nsec as i64,
+        },
         last_modification: HostTime {
             tv_sec: before.st_mtime,
             tv_nsec: before.st_mtime_nsec as i64,

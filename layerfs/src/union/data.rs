@@ -15,6 +15,7 @@ use rustix::fs::SeekFrom;
 use super::Caller;
 use super::Entry;
 use super::Ino;
+use super::NewMode;
 use super::Table;
 use super::Union;
 use super::names::New;
@@ -88,7 +89,12 @@ impl Union {
         node.opens += 1;
         node.backing = backing.clone();
         let handle = self.next_handle();
-        let opened = Handle { ino, lower, backing: backing.clone(), upper: Mutex::new(None) };
+        let opened = Handle {
+            ino,
+            lower,
+            backing: backing.clone(),
+            upper: Mutex::new(None),
+        };
         self.handles.write().insert(handle, Arc::new(opened));
         Ok(Opened { handle, backing })
     }
@@ -97,14 +103,21 @@ impl Union {
     fn backing(&self, table: &mut Table, ino: Ino) -> Result<Option<Arc<Backing>>, Errno> {
         let node = table.get(ino)?;
         let (file, is_lower) = match (node.has_upper_data(), node.lower) {
-            (true, _) => (File::from(self.place(table, ino)?.open(OFlags::RDWR)?), false),
+            (true, _) => (
+                File::from(self.place(table, ino)?.open(OFlags::RDWR)?),
+                false,
+            ),
             (false, Some(lower)) => match self.stack.backing_file(lower)? {
                 Some(file) => (file, true),
                 None => return Ok(None),
             },
             (false, None) => return Err(Errno::ESTALE),
         };
-        Ok(Some(Arc::new(Backing { file, is_lower, transport: OnceLock::new() })))
+        Ok(Some(Arc::new(Backing {
+            file,
+            is_lower,
+            transport: OnceLock::new(),
+        })))
     }
 
     /// Gives passthrough up for a handle that was just opened and is the only one of its inode.
@@ -131,12 +144,17 @@ impl Union {
         caller: Caller,
         parent: Ino,
         name: &[u8],
-        mode: u32,
-        umask: u32,
+        mode: NewMode,
         passthrough: bool,
     ) -> Result<(Entry, Opened), Errno> {
         let mut table = self.table.lock();
-        let new = New { kind: Kind::File, mode, umask, rdev: 0, target: b"" };
+        let new = New {
+            kind: Kind::File,
+            mode: mode.bits,
+            umask: mode.umask,
+            rdev: 0,
+            target: b"",
+        };
         let ino = self.make(&mut table, caller, parent, name, new)?;
         let entry = self.entry(&mut table, ino)?;
         let opened = self.open_in(&mut table, ino, passthrough)?;
@@ -144,7 +162,11 @@ impl Union {
     }
 
     fn handle(&self, handle: u64) -> Result<Arc<Handle>, Errno> {
-        self.handles.read().get(&handle).cloned().ok_or(Errno::EBADF)
+        self.handles
+            .read()
+            .get(&handle)
+            .cloned()
+            .ok_or(Errno::EBADF)
     }
 
     /// Closes a handle.
@@ -230,13 +252,20 @@ impl Union {
             (None, Some(file)) => file,
             (None, None) => return Ok(()),
         };
-        Ok(if data_only { file.sync_data()? } else { file.sync_all()? })
+        let synced = if data_only {
+            file.sync_data()
+        } else {
+            file.sync_all()
+        };
+        Ok(synced?)
     }
 
     /// Gives or takes space (`fallocate(2)`).
     pub fn fallocate(&self, handle: u64, mode: u32, offset: u64, length: u64) -> Result<(), Errno> {
         let mode = FallocateFlags::from_bits_retain(mode);
-        self.with_upper(handle, |file| Ok(rustix::fs::fallocate(file, mode, offset, length)?))
+        self.with_upper(handle, |file| {
+            Ok(rustix::fs::fallocate(file, mode, offset, length)?)
+        })
     }
 
     /// Finds the next data or hole (`lseek(2)`, SEEK_DATA and SEEK_HOLE).
@@ -275,7 +304,9 @@ impl Union {
         let (from, mut from_offset) = from;
         let (to, mut to_offset) = to;
         let source = self.handle(from)?;
-        let length = usize::try_from(length).unwrap_or(usize::MAX).min(0x7fff_f000);
+        let length = usize::try_from(length)
+            .unwrap_or(usize::MAX)
+            .min(0x7fff_f000);
         let upper = match &source.backing {
             Some(_) => None,
             None => self.upper_file(&source)?,
@@ -288,7 +319,13 @@ impl Union {
             };
             if let Some(file) = file {
                 let (from, to) = (Some(&mut from_offset), Some(&mut to_offset));
-                return Ok(rustix::fs::copy_file_range(file.as_fd(), from, out, to, length)?);
+                return Ok(rustix::fs::copy_file_range(
+                    file.as_fd(),
+                    from,
+                    out,
+                    to,
+                    length,
+                )?);
             }
             let mut buffer = vec![0; length.min(1 << 20)];
             let got = self.read(from, &mut buffer, from_offset)?;

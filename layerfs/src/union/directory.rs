@@ -37,7 +37,11 @@ impl Union {
 
     /// Returns the names of an open directory, `.` and `..` first; a position in them is an offset.
     pub fn readdir(&self, handle: u64) -> Result<Arc<Vec<DirEntry>>, Errno> {
-        self.directories.read().get(&handle).cloned().ok_or(Errno::EBADF)
+        self.directories
+            .read()
+            .get(&handle)
+            .cloned()
+            .ok_or(Errno::EBADF)
     }
 
     /// Reads the directory of a handle anew.
@@ -72,19 +76,27 @@ impl Union {
         if node.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        let (number, parent, lower, in_upper) = (node.number, node.parent, node.lower, node.in_upper);
+        let (number, parent, lower, in_upper) =
+            (node.number, node.parent, node.lower, node.in_upper);
         let mut entries = Vec::new();
         if dots {
             let parent = table.get(parent).map_or(number, |parent| parent.number);
             for (name, ino) in [(&b"."[..], number), (b"..", parent)] {
-                entries.push(DirEntry { name: name.to_vec(), ino, kind: Kind::Directory });
+                entries.push(DirEntry {
+                    name: name.to_vec(),
+                    ino,
+                    kind: Kind::Directory,
+                });
             }
         }
         let mut seen = HashSet::new();
         if in_upper {
             self.list_upper(&mut table, ino, &mut entries, &mut seen)?;
         }
-        for child in lower.into_iter().flat_map(|lower| self.stack.children(lower)) {
+        for child in lower
+            .into_iter()
+            .flat_map(|lower| self.stack.children(lower))
+        {
             if !seen.contains(child.name) {
                 entries.push(DirEntry {
                     name: child.name.to_vec(),
@@ -121,7 +133,11 @@ impl Union {
                 merges.then_some(below)
             });
             let number = origin.map_or(Ino::of_upper(stat.st_ino), Ino::of_lower);
-            entries.push(DirEntry { name, ino: number, kind });
+            entries.push(DirEntry {
+                name,
+                ino: number,
+                kind,
+            });
         }
         Ok(())
     }

@@ -87,7 +87,10 @@ impl Union {
         }
         let place = self.place(table, ino)?;
         let stat = place.stat()?;
-        let time = |secs: i64, nanos: u64| Timespec { secs, nanos: nanos as u32 };
+        let time = |secs: i64, nanos: u64| Timespec {
+            secs,
+            nanos: nanos as u32,
+        };
         let mut attr = Attr {
             ino: number,
             kind: super::upper::kind_of(stat.st_mode),
@@ -179,9 +182,7 @@ impl Union {
                 Place::Named(directory, name) => {
                     rustix::fs::readlinkat(directory, &name[..], Vec::new())?.into_bytes()
                 }
-                Place::Held(link) => {
-                    rustix::fs::readlinkat(link, c"", Vec::new())?.into_bytes()
-                }
+                Place::Held(link) => rustix::fs::readlinkat(link, c"", Vec::new())?.into_bytes(),
             }),
         }
     }
@@ -200,18 +201,25 @@ fn host_time(set: Option<SetTime>) -> HostTime {
     match set {
         None => nanos(rustix::fs::UTIME_OMIT),
         Some(SetTime::Now) => nanos(rustix::fs::UTIME_NOW),
-        Some(SetTime::To(time)) => {
-            HostTime { tv_sec: time.secs, tv_nsec: time.nanos.into() }
-        }
+        Some(SetTime::To(time)) => HostTime {
+            tv_sec: time.secs,
+            tv_nsec: time.nanos.into(),
+        },
     }
 }
 
 /// Returns how many lower names of a file in the link index are still seen.
 pub(super) fn lower_links(place: &Place) -> u32 {
     let value = place.xattr(LOWER_LINKS).unwrap_or_default();
-    value.first_chunk::<4>().map_or(0, |count| u32::from_le_bytes(*count))
+    value
+        .first_chunk::<4>()
+        .map_or(0, |count| u32::from_le_bytes(*count))
 }
 
 pub(super) fn set_lower_links(place: &Place, count: u32) -> Result<(), Errno> {
-    place.set_xattr(LOWER_LINKS, &count.to_le_bytes(), rustix::fs::XattrFlags::empty())
+    place.set_xattr(
+        LOWER_LINKS,
+        &count.to_le_bytes(),
+        rustix::fs::XattrFlags::empty(),
+    )
 }

@@ -13,6 +13,7 @@ use rustix::fs::ResolveFlags;
 use super::Caller;
 use super::Entry;
 use super::Ino;
+use super::NewMode;
 use super::Node;
 use super::Table;
 use super::Union;
@@ -63,14 +64,18 @@ impl Union {
                 Ok(stat) if upper::is_whiteout(&stat) => return Ok(None),
                 Ok(stat) => {
                     let place = Place::Named(directory, name.into());
-                    return self.found_in_upper(table, parent, name, &place, &stat).map(Some);
+                    return self
+                        .found_in_upper(table, parent, name, &place, &stat)
+                        .map(Some);
                 }
                 Err(rustix::io::Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         let below = lower.and_then(|lower| self.stack.lookup(lower, name));
-        below.map(|below| self.found_below(table, parent, name, below)).transpose()
+        below
+            .map(|below| self.found_below(table, parent, name, below))
+            .transpose()
     }
 
     fn found_below(
@@ -95,7 +100,9 @@ impl Union {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let held = rustix::fs::openat(self.upper()?.index(), name, flags, Mode::empty())?;
         let held = Arc::new(held);
-        node.metacopy = Place::Held(held.clone()).origin().is_some_and(|origin| origin.metacopy);
+        node.metacopy = Place::Held(held.clone())
+            .origin()
+            .is_some_and(|origin| origin.metacopy);
         node.orphan = Some(held);
         node.in_upper = true;
         Ok(())
@@ -191,9 +198,12 @@ impl Union {
         let directory = self.directory_fd(table, parent)?;
         let lower = table.get(parent)?.lower;
         let lower = lower.is_some_and(|lower| self.stack.lookup(lower, name).is_some());
-        let whiteout =
-            rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-        Ok(Free { directory, whiteout, lower })
+        let whiteout = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        Ok(Free {
+            directory,
+            whiteout,
+            lower,
+        })
     }
 
     /// Makes a node: in its directory when the name is free there, else beside and renamed over the whiteout.
@@ -225,7 +235,11 @@ impl Union {
         }
         let owned = New { mode, ..new };
         let has_setgid = parent_stat.st_mode & libc::S_ISGID != 0;
-        let gid = if has_setgid { parent_stat.st_gid } else { caller.gid };
+        let gid = if has_setgid {
+            parent_stat.st_gid
+        } else {
+            caller.gid
+        };
         let made = make_at(directory, at, owned).and_then(|()| {
             let inherits = has_setgid && new.kind == Kind::Directory;
             own(directory, at, owned, caller.uid, gid, inherits)
@@ -257,8 +271,7 @@ impl Union {
         parent: Ino,
         name: &[u8],
         kind: Kind,
-        mode: u32,
-        umask: u32,
+        mode: NewMode,
         rdev: u64,
     ) -> Result<Entry, Errno> {
         if kind == Kind::CharDevice && rdev == 0 {
@@ -266,7 +279,13 @@ impl Union {
             return Err(Errno::EPERM);
         }
         let mut table = self.table.lock();
-        let new = New { kind, mode, umask, rdev, target: b"" };
+        let new = New {
+            kind,
+            mode: mode.bits,
+            umask: mode.umask,
+            rdev,
+            target: b"",
+        };
         let ino = self.make(&mut table, caller, parent, name, new)?;
         self.entry(&mut table, ino)
     }
@@ -277,10 +296,9 @@ impl Union {
         caller: Caller,
         parent: Ino,
         name: &[u8],
-        mode: u32,
-        umask: u32,
+        mode: NewMode,
     ) -> Result<Entry, Errno> {
-        self.mknod(caller, parent, name, Kind::Directory, mode, umask, 0)
+        self.mknod(caller, parent, name, Kind::Directory, mode, 0)
     }
 
     /// Makes a symbolic link to `target`.
@@ -292,7 +310,13 @@ impl Union {
         target: &[u8],
     ) -> Result<Entry, Errno> {
         let mut table = self.table.lock();
-        let new = New { kind: Kind::Symlink, mode: 0o777, umask: 0, rdev: 0, target };
+        let new = New {
+            kind: Kind::Symlink,
+            mode: 0o777,
+            umask: 0,
+            rdev: 0,
+            target,
+        };
         let ino = self.make(&mut table, caller, parent, name, new)?;
         self.entry(&mut table, ino)
     }
@@ -317,7 +341,13 @@ impl Union {
         };
         link_place(&place, target, &at)?;
         if free.whiteout {
-            let put = upper::rename(upper.tmp(), &at, free.directory.as_fd(), name, RenameFlags::empty());
+            let put = upper::rename(
+                upper.tmp(),
+                &at,
+                free.directory.as_fd(),
+                name,
+                RenameFlags::empty(),
+            );
             if let Err(error) = put {
                 let _ = rustix::fs::unlinkat(upper.tmp(), &at[..], AtFlags::empty());
                 return Err(error);
@@ -344,7 +374,10 @@ pub(super) fn link_place(
     Ok(())
 }
 
-fn set_default_acl(directory: std::os::fd::BorrowedFd<'_>, acl: Option<&[u8]>) -> Result<(), Errno> {
+fn set_default_acl(
+    directory: std::os::fd::BorrowedFd<'_>,
+    acl: Option<&[u8]>,
+) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
     let name = "system.posix_acl_default";
@@ -385,7 +418,13 @@ fn own(
     use rustix::fs::Uid;
     let (owner, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if uid != 0 || gid != 0 {
-        rustix::fs::chownat(directory, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chownat(
+            directory,
+            name,
+            Some(owner),
+            Some(group),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?;
     }
     // Changing the owner clears these bits, and mkdir(2) may ignore them.
     let special = new.mode & 0o6000 | if inherits { 0o2000 } else { 0 };
@@ -410,7 +449,10 @@ fn put_in_place(
         return upper::rename(upper.tmp(), tmp_name, to, name, RenameFlags::empty());
     }
     if free.lower {
-        let (directory, name) = (Arc::new(upper.tmp().try_clone_to_owned()?), Box::from(tmp_name));
+        let (directory, name) = (
+            Arc::new(upper.tmp().try_clone_to_owned()?),
+            Box::from(tmp_name),
+        );
         let made = Place::Named(directory, name);
         made.set_xattr(upper::OPAQUE, b"y", rustix::fs::XattrFlags::empty())?;
     }
@@ -418,5 +460,9 @@ fn put_in_place(
         return upper::rename(upper.tmp(), tmp_name, to, name, RenameFlags::NOREPLACE);
     }
     upper::rename(upper.tmp(), tmp_name, to, name, RenameFlags::EXCHANGE)?;
-    Ok(rustix::fs::unlinkat(upper.tmp(), tmp_name, AtFlags::empty())?)
+    Ok(rustix::fs::unlinkat(
+        upper.tmp(),
+        tmp_name,
+        AtFlags::empty(),
+    )?)
 }

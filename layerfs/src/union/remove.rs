@@ -48,13 +48,7 @@ impl Union {
         removed
     }
 
-    fn remove(
-        &self,
-        table: &mut Table,
-        parent: Ino,
-        name: &[u8],
-        ino: Ino,
-    ) -> Result<(), Errno> {
+    fn remove(&self, table: &mut Table, parent: Ino, name: &[u8], ino: Ino) -> Result<(), Errno> {
         let upper = self.upper()?;
         self.prepare_removal(table, parent, name, ino)?;
         self.copy_up(table, parent)?;
@@ -104,13 +98,17 @@ impl Union {
         ino: Ino,
     ) -> Result<(), Errno> {
         let node = table.get(ino)?;
-        let shared = node.lower.filter(|&lower| {
-            node.kind != Kind::Directory && self.stack.meta(lower).nlink > 1
-        });
+        let shared = node
+            .lower
+            .filter(|&lower| node.kind != Kind::Directory && self.stack.meta(lower).nlink > 1);
         if let Some(lower) = shared {
             self.copy_up(table, ino)?;
-            let below = table.get(parent)?.lower.and_then(|dir| self.stack.lookup(dir, name));
-            let is_lower_name = below == Some(lower) && !self.is_named_in_upper(table, parent, name)?;
+            let below = table
+                .get(parent)?
+                .lower
+                .and_then(|dir| self.stack.lookup(dir, name));
+            let is_lower_name =
+                below == Some(lower) && !self.is_named_in_upper(table, parent, name)?;
             if is_lower_name {
                 self.lower_name_gone(table, ino)?;
             }

@@ -15,16 +15,13 @@ use crate::index::Kind;
 
 impl Union {
     /// Renames, with the flags of `renameat2(2)`.
-    pub fn rename(
-        &self,
-        from: (Ino, &[u8]),
-        to: (Ino, &[u8]),
-        flags: u32,
-    ) -> Result<(), Errno> {
+    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), flags: u32) -> Result<(), Errno> {
         self.upper()?;
         let flags = RenameFlags::from_bits_retain(flags);
         let mut table = self.table.lock();
-        let source = self.find(&mut table, from.0, from.1)?.ok_or(Errno::ENOENT)?;
+        let source = self
+            .find(&mut table, from.0, from.1)?
+            .ok_or(Errno::ENOENT)?;
         let target = self.find(&mut table, to.0, to.1)?;
         if flags.contains(RenameFlags::EXCHANGE) {
             let target = target.ok_or(Errno::ENOENT)?;
@@ -84,8 +81,10 @@ impl Union {
             self.stand_alone(table, source, to)?;
         }
         let upper = self.upper()?;
-        let (from_dir, to_dir) =
-            (self.directory_fd(table, from.0)?, self.directory_fd(table, to.0)?);
+        let (from_dir, to_dir) = (
+            self.directory_fd(table, from.0)?,
+            self.directory_fd(table, to.0)?,
+        );
         let there = rustix::fs::statat(&to_dir, to.1, AtFlags::SYMLINK_NOFOLLOW).ok();
         let (a, b) = (from_dir.as_fd(), to_dir.as_fd());
         match there {
@@ -140,7 +139,10 @@ impl Union {
 
     /// Marks a directory that is only the upper's as opaque if a lower one lies where it goes.
     fn stand_alone(&self, table: &mut Table, ino: Ino, to: (Ino, &[u8])) -> Result<(), Errno> {
-        let below = table.get(to.0)?.lower.and_then(|lower| self.stack.lookup(lower, to.1));
+        let below = table
+            .get(to.0)?
+            .lower
+            .and_then(|lower| self.stack.lookup(lower, to.1));
         if below.is_some() && table.get(ino)?.lower.is_none() {
             let place = self.place(table, ino)?;
             place.set_xattr(upper::OPAQUE, b"y", rustix::fs::XattrFlags::empty())?;
@@ -164,8 +166,10 @@ impl Union {
         if table.get(target)?.kind == Kind::Directory {
             self.stand_alone(table, target, from)?;
         }
-        let (from_dir, to_dir) =
-            (self.directory_fd(table, from.0)?, self.directory_fd(table, to.0)?);
+        let (from_dir, to_dir) = (
+            self.directory_fd(table, from.0)?,
+            self.directory_fd(table, to.0)?,
+        );
         let (a, b) = (from_dir.as_fd(), to_dir.as_fd());
         upper::rename(a, from.1, b, to.1, RenameFlags::EXCHANGE)?;
         table.directories.pop(&source);

@@ -94,20 +94,34 @@ impl Upper {
 
     /// Returns a name that nothing in `work/tmp` has.
     pub(super) fn tmp_name(&self) -> Vec<u8> {
-        self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string().into_bytes()
+        self.next_tmp
+            .fetch_add(1, Ordering::Relaxed)
+            .to_string()
+            .into_bytes()
     }
 
     /// Returns the nodes that are in the link index.
     pub(super) fn copied_links(&self) -> io::Result<HashSet<NodeId>> {
         let names = list(self.index.as_fd())?;
-        let numbers = names.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok());
-        Ok(numbers.filter_map(|name| name.parse().ok()).map(NodeId).collect())
+        let numbers = names
+            .iter()
+            .filter_map(|(name, _)| std::str::from_utf8(name).ok());
+        Ok(numbers
+            .filter_map(|name| name.parse().ok())
+            .map(NodeId)
+            .collect())
     }
 
     /// Makes a whiteout in `work/tmp` and returns its name.
     pub(super) fn make_whiteout(&self) -> Result<Vec<u8>, Errno> {
         let name = self.tmp_name();
-        rustix::fs::mknodat(&self.tmp, &name[..], FileType::CharacterDevice, Mode::empty(), 0)?;
+        rustix::fs::mknodat(
+            &self.tmp,
+            &name[..],
+            FileType::CharacterDevice,
+            Mode::empty(),
+            0,
+        )?;
         Ok(name)
     }
 }
@@ -184,7 +198,12 @@ impl Place {
             Place::Named(..) => AtFlags::SYMLINK_NOFOLLOW,
             Place::Held(_) => AtFlags::empty(),
         };
-        Ok(rustix::fs::utimensat(rustix::fs::CWD, self.path()?, times, follow)?)
+        Ok(rustix::fs::utimensat(
+            rustix::fs::CWD,
+            self.path()?,
+            times,
+            follow,
+        )?)
     }
 
     pub(super) fn xattr(&self, name: impl rustix::path::Arg) -> Result<Vec<u8>, Errno> {
@@ -239,7 +258,10 @@ impl Place {
             Place::Held(_) => rustix::fs::listxattr(&path, &mut buffer[..])?,
         };
         let names = buffer[..length].split(|&byte| byte == 0);
-        Ok(names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+        Ok(names
+            .filter(|name| !name.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect())
     }
 
     /// Returns what the file was copied up from.
@@ -247,7 +269,10 @@ impl Place {
         let value = self.xattr(ORIGIN).ok()?;
         let (node, rest) = value.split_first_chunk::<4>()?;
         let node = NodeId(u32::from_le_bytes(*node));
-        Some(Origin { node, metacopy: rest.first() == Some(&1) })
+        Some(Origin {
+            node,
+            metacopy: rest.first() == Some(&1),
+        })
     }
 
     pub(super) fn set_origin(&self, origin: Origin) -> Result<(), Errno> {

@@ -68,9 +68,7 @@ impl Union {
             self.forget(left.ino, 1);
         }
         match (result, found) {
-            (Ok(()), Some(found))
-                if path.ends_with(b"/") && found.attr.kind != Kind::Directory =>
-            {
+            (Ok(()), Some(found)) if path.ends_with(b"/") && found.attr.kind != Kind::Directory => {
                 self.forget(found.ino, 1);
                 Err(Errno::ENOTDIR)
             }

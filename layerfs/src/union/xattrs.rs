@@ -32,7 +32,10 @@ impl Union {
             return self.place(&mut table, ino)?.xattr(name);
         }
         let lower = node.lower.ok_or(Errno::ESTALE)?;
-        self.stack.xattr(lower, name).map(<[u8]>::to_vec).ok_or(Errno::ENODATA)
+        self.stack
+            .xattr(lower, name)
+            .map(<[u8]>::to_vec)
+            .ok_or(Errno::ENODATA)
     }
 
     /// Returns the names of the attributes.
@@ -44,7 +47,11 @@ impl Union {
             return Ok(names.into_iter().filter(|name| !is_hidden(name)).collect());
         }
         let lower = node.lower.ok_or(Errno::ESTALE)?;
-        Ok(self.stack.xattrs(lower).map(|(name, _)| name.to_vec()).collect())
+        Ok(self
+            .stack
+            .xattrs(lower)
+            .map(|(name, _)| name.to_vec())
+            .collect())
     }
 
     /// Sets an attribute.

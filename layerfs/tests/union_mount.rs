@@ -1,0 +1,211 @@
+//! The union as programs see it through a mount.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use layerfs::Expect;
+use layerfs::Store;
+use layerfs::Union;
+use layerfs::Upper;
+use layerfs::fuse;
+use layerfs::fuse::MountOptions;
+use layerfs::union::ChangeKind;
+
+struct Mount {
+    directory: tempfile::TempDir,
+    store: Store,
+    layers: Vec<layerfs::DiffId>,
+    serving: Option<fuse::Serving>,
+}
+
+impl Mount {
+    /// Mounts one layer: a small file, a large one, a hard-linked pair, a directory tree.
+    fn new() -> Mount {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut add = |path: &str, content: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(1_000_000_000);
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, path, content).unwrap();
+        };
+        add("etc/small", b"small\n");
+        add("etc/other", b"other\n");
+        add("usr/large", &[5; 1_000_000]);
+        add("usr/share/doc/a/readme", b"read me\n");
+        add("links/one", b"linked\n");
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Link);
+        link.set_size(0);
+        link.set_mode(0o644);
+        link.set_uid(0);
+        link.set_gid(0);
+        tar.append_link(&mut link, "links/two", "links/one")
+            .unwrap();
+        let tar = tar.into_inner().unwrap();
+        let layers = vec![store.ingest(&tar[..], Expect::default()).unwrap().diff_id];
+        fs::create_dir(directory.path().join("mnt")).unwrap();
+        let mut mount = Mount {
+            directory,
+            store,
+            layers,
+            serving: None,
+        };
+        mount.mount();
+        mount
+    }
+
+    fn union(&self) -> Union {
+        let stack = self.store.stack(&self.layers).unwrap();
+        let base = self.directory.path();
+        let upper = Upper::open(&base.join("upper"), &base.join("work")).unwrap();
+        Union::new(stack, Some(upper)).unwrap()
+    }
+
+    fn mount(&mut self) {
+        let union = Arc::new(self.union());
+        let at = self.directory.path().join("mnt");
+        let mounted = fuse::mount(union, &at, &MountOptions::default()).unwrap();
+        self.serving = Some(mounted.spawn().unwrap());
+    }
+
+    fn unmount(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.unmount().unwrap();
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join("mnt").join(path)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        drop(self.serving.take());
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_written_is_read_and_outlives_the_mount() {
+    let mut mount = Mount::new();
+    let small = fs::metadata(mount.path("etc/small")).unwrap().ino();
+    fs::write(mount.path("etc/small"), b"changed\n").unwrap();
+    fs::write(mount.path("etc/new"), vec![1; 300_000]).unwrap();
+    fs::create_dir(mount.path("etc/dir")).unwrap();
+    fs::remove_file(mount.path("etc/other")).unwrap();
+    std::os::unix::fs::symlink("small", mount.path("etc/link")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(names(&mount.path("etc")), ["dir", "link", "new", "small"]);
+        assert_eq!(fs::read(mount.path("etc/link")).unwrap(), b"changed\n");
+        assert_eq!(fs::read(mount.path("etc/new")).unwrap(), vec![1; 300_000]);
+        assert_eq!(fs::metadata(mount.path("etc/small")).unwrap().ino(), small);
+        assert!(!mount.path("etc/other").exists());
+        mount.unmount();
+        mount.mount();
+    }
+    mount.unmount();
+    assert!(mount.store.check().unwrap().is_empty());
+}
+
+#[test]
+fn rename_of_a_lower_directory_keeps_its_children() {
+    let mut mount = Mount::new();
+    fs::rename(mount.path("usr/share/doc"), mount.path("usr/share/doc2")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(names(&mount.path("usr/share")), ["doc2"]);
+        assert_eq!(
+            fs::read(mount.path("usr/share/doc2/a/readme")).unwrap(),
+            b"read me\n"
+        );
+        mount.unmount();
+        mount.mount();
+    }
+}
+
+#[test]
+fn metadata_changes_copy_no_data_and_later_writes_do() {
+    let mount = Mount::new();
+    let large = mount.path("usr/large");
+    fs::set_permissions(&large, fs::Permissions::from_mode(0o600)).unwrap();
+    let upper = mount.directory.path().join("upper/usr/large");
+    assert_eq!(fs::metadata(&upper).unwrap().blocks(), 0);
+    assert_eq!(fs::read(&large).unwrap(), vec![5; 1_000_000]);
+    let file = fs::OpenOptions::new().write(true).open(&large).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", 500_000).unwrap();
+    drop(file);
+    let content = fs::read(&large).unwrap();
+    assert_eq!(
+        (content.len(), content[499_999], content[500_000]),
+        (1_000_000, 5, b'x')
+    );
+    assert_eq!(fs::metadata(&large).unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn hard_links_stay_links_across_copy_up() {
+    let mount = Mount::new();
+    let (one, two) = (mount.path("links/one"), mount.path("links/two"));
+    assert_eq!(fs::metadata(&one).unwrap().nlink(), 2);
+    fs::write(&one, b"both\n").unwrap();
+    assert_eq!(fs::read(&two).unwrap(), b"both\n");
+    assert_eq!(
+        fs::metadata(&one).unwrap().ino(),
+        fs::metadata(&two).unwrap().ino()
+    );
+    assert_eq!(fs::metadata(&two).unwrap().nlink(), 2);
+    fs::remove_file(&one).unwrap();
+    assert_eq!(fs::read(&two).unwrap(), b"both\n");
+    assert_eq!(fs::metadata(&two).unwrap().nlink(), 1);
+}
+
+#[test]
+fn a_reader_keeps_the_lower_file_while_a_writer_changes_it() {
+    let mount = Mount::new();
+    let large = mount.path("usr/large");
+    let reader = fs::File::open(&large).unwrap();
+    let number = reader.metadata().unwrap().ino();
+    fs::write(&large, b"new").unwrap();
+    assert_eq!(fs::read(&large).unwrap(), b"new");
+    assert_eq!(fs::metadata(&large).unwrap().ino(), number);
+    drop(reader);
+    assert_eq!(fs::read(&large).unwrap(), b"new");
+}
+
+#[test]
+fn changes_are_told_without_a_mount() {
+    let mut mount = Mount::new();
+    fs::write(mount.path("etc/motd"), b"hi\n").unwrap();
+    fs::remove_file(mount.path("etc/other")).unwrap();
+    mount.unmount();
+    let changes = mount.union().changes().unwrap();
+    let told: Vec<(ChangeKind, String)> = changes
+        .into_iter()
+        .map(|change| (change.kind, String::from_utf8(change.path).unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (ChangeKind::Modified, "/etc".to_owned()),
+            (ChangeKind::Added, "/etc/motd".to_owned()),
+            (ChangeKind::Deleted, "/etc/other".to_owned()),
+        ]
+    );
+}
