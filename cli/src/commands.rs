@@ -5,10 +5,12 @@ mod image;
 mod images;
 mod import;
 mod load;
+mod mount;
 mod pull;
 mod push;
 mod rmi;
 mod save;
+mod system;
 mod tag;
 
 use std::path::PathBuf;
@@ -47,10 +49,12 @@ enum Command {
     Images(images::Args),
     Import(import::Args),
     Load(load::Args),
+    Mount(mount::Args),
     Pull(pull::Args),
     Push(push::Args),
     Rmi(rmi::Args),
     Save(save::Args),
+    System(system::Args),
     Tag(tag::Args),
 }
 
@@ -70,10 +74,12 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Images(args) => images::run(args, &context),
         Command::Import(args) => import::run(args, &context),
         Command::Load(args) => load::run(args, &context),
+        Command::Mount(args) => mount::run(args, &context),
         Command::Pull(args) => pull::run(args, &context),
         Command::Push(args) => push::run(args, &context),
         Command::Rmi(args) => rmi::run(args, &context),
         Command::Save(args) => save::run(args, &context),
+        Command::System(args) => system::run(args, &context),
         Command::Tag(args) => tag::run(args, &context),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod image;
+pub mod mount;
 pub mod progress;
 pub mod reference;
 pub mod registry;
