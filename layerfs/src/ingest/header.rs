@@ -239,6 +239,19 @@ fn time(value: &[u8]) -> Option<Timespec> {
     })
 }
 
+/// Returns a number of the header; an empty field is a zero, which the `tar` crate takes for a fault.
+fn number_field<T: Default>(
+    header: &tar::Header,
+    field: std::ops::Range<usize>,
+    parsed: std::io::Result<T>,
+) -> std::io::Result<T> {
+    let is_empty = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0 || byte == b' ');
+    match is_empty(&header.as_bytes()[field]) {
+        true => Ok(T::default()),
+        false => parsed,
+    }
+}
+
 /// One entry, its headers put together.
 struct Entry {
     name: String,
@@ -294,16 +307,11 @@ impl Entry {
             _ => extended.size.unwrap_or(size),
         };
         let is_device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
-        // A field of NULs is a zero; the `tar` crate takes it for a fault.
-        let device =
-            |field: std::io::Result<Option<u32>>, raw: std::ops::Range<usize>| match is_device
-                && header.as_bytes()[raw].iter().any(|&byte| byte != 0)
-            {
-                true => field
-                    .map(Option::unwrap_or_default)
-                    .map_err(|_| bad("bad device number")),
-                false => Ok(0),
-            };
+        let device = |field: std::io::Result<Option<u32>>, raw| match is_device {
+            true => number_field(header, raw, field.map(Option::unwrap_or_default))
+                .map_err(|_| bad("bad device number")),
+            false => Ok(0),
+        };
         let rdev = libc::makedev(
             device(header.device_major(), 329..337)?,
             device(header.device_minor(), 337..345)?,
@@ -311,7 +319,8 @@ impl Entry {
         let mtime = match extended.mtime {
             Some(mtime) => mtime,
             None => Timespec {
-                secs: header.mtime().map_err(|_| bad("bad time"))? as i64,
+                secs: number_field(header, 136..148, header.mtime()).map_err(|_| bad("bad time"))?
+                    as i64,
                 nanos: 0,
             },
         };
@@ -334,9 +343,18 @@ impl Entry {
         };
         let meta = Meta {
             kind,
-            mode: (header.mode().map_err(|_| bad("bad mode"))? & 0o7777) as u16,
-            uid: id(extended.uid, header.uid(), "bad user id")?,
-            gid: id(extended.gid, header.gid(), "bad group id")?,
+            mode: (number_field(header, 100..108, header.mode()).map_err(|_| bad("bad mode"))?
+                & 0o7777) as u16,
+            uid: id(
+                extended.uid,
+                number_field(header, 108..116, header.uid()),
+                "bad user id",
+            )?,
+            gid: id(
+                extended.gid,
+                number_field(header, 116..124, header.gid()),
+                "bad group id",
+            )?,
             size: match kind {
                 Kind::File => stored,
                 Kind::Symlink => target.len() as u64,
