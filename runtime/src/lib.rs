@@ -3,13 +3,16 @@
 //! [`engine::Engine`] is the facade that every front end calls; each verb is a method of it in the module it belongs
 //! to. The crate knows no terminal: progress is told as events, and errors are types.
 
+pub mod cgroup;
 pub mod engine;
 pub mod image;
 pub mod mount;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod sandbox;
 mod state;
+mod sys;
 
 pub use engine::Engine;
 pub use engine::EngineConfig;

@@ -1,0 +1,165 @@
+//! A container's walls: namespaces, root, devices, identity, capabilities, seccomp; and the step through them.
+//!
+//! The monitor prepares a [`Plan`], clones the *init stage* into its namespaces while it still has one thread, and
+//! serves the container's filesystem; the stage ([`stage`]) builds the root from inside, gives up what it may not keep,
+//! and becomes the container's command. Nothing of ours is executed inside: the stage is a copy of the monitor, so
+//! the container has no executable of the host's to write to (CVE-2019-5736).
+//!
+//! The stage has its own memory, copied from a single-threaded process, so it may allocate. After the last untrusted
+//! input is read it does little but system calls.
+
+pub(crate) mod capability;
+mod identity;
+mod mounts;
+mod paths;
+mod program;
+mod reaper;
+mod root;
+pub(crate) mod seccomp;
+mod stage;
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::sys;
+use crate::sys::process::Cloned;
+
+pub use capability::Capabilities;
+pub use capability::UnknownCapability;
+pub(crate) use paths::MASKED;
+pub(crate) use paths::READ_ONLY;
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A file or directory of the host, with what is mounted below it.
+    Bind(PathBuf),
+    /// A fresh tmpfs with these of `mount(8)`'s options.
+    Tmpfs(String),
+}
+
+/// A mount that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What it shows.
+    pub source: MountSource,
+    /// Where, absolute, in the container.
+    pub target: PathBuf,
+    /// Whether the container may only read it.
+    pub read_only: bool,
+}
+
+/// A container's network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// A loopback interface of its own and nothing else.
+    #[default]
+    None,
+    /// The host's.
+    Host,
+}
+
+/// A limit of `setrlimit(2)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Docker's name: `nofile`.
+    pub name: String,
+    /// The limit in force.
+    pub soft: u64,
+    /// How far the process may raise it.
+    pub hard: u64,
+}
+
+/// How the command's standard streams are made.
+#[derive(Debug)]
+pub(crate) enum Stdio {
+    /// Pipes' ends; no standard input is `/dev/null`.
+    Pipes {
+        stdin: Option<OwnedFd>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A pseudo terminal of the container's own, whose master the stage sends back.
+    Terminal { rows: u16, columns: u16 },
+}
+
+/// All the stage needs to know.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Where the union is mounted, in the monitor's mount namespace.
+    pub(crate) root: PathBuf,
+    pub(crate) read_only: bool,
+    pub(crate) hostname: String,
+    pub(crate) domainname: String,
+    pub(crate) network: Network,
+    /// Files of ours bound over the image's: `/etc/hosts` and its like.
+    pub(crate) files: Vec<(PathBuf, PathBuf)>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) shm_size: u64,
+    pub(crate) privileged: bool,
+    /// Whether the container is in a v2 cgroup, and the v1 controllers whose groups it is in.
+    pub(crate) cgroups: (bool, Vec<String>),
+    pub(crate) arguments: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) working_dir: String,
+    pub(crate) user: String,
+    pub(crate) group_add: Vec<String>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) no_new_privileges: bool,
+    /// The compiled filter; `None` is unconfined.
+    pub(crate) filter: Option<Vec<sys::seccomp::Instruction>>,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) stdio: Stdio,
+    /// Whether a reaper of ours is pid 1.
+    pub(crate) init: bool,
+}
+
+/// What the stage tells the monitor over its socket.
+pub(crate) mod message {
+    /// The root has been built: the container's root follows as a descriptor, then the terminal's master if it has one.
+    pub(crate) const ROOT: u8 = b'R';
+    /// It failed: an exit code, then words. No message but the end of file means that the command runs.
+    pub(crate) const FAILED: u8 = b'F';
+    /// The monitor's word to begin.
+    pub(crate) const GO: u8 = b'G';
+    /// The longest message.
+    pub(crate) const LONGEST: usize = 4096;
+}
+
+/// Clones the init stage.
+///
+/// `keep_out` are descriptors of the monitor that the stage must not have for a moment: the lock that says it lives.
+///
+/// # Safety
+///
+/// The process must have one thread only.
+pub(crate) unsafe fn clone_stage(
+    plan: Plan,
+    cgroup: Option<std::os::fd::BorrowedFd<'_>>,
+    ours: &OwnedFd,
+    theirs: OwnedFd,
+    keep_out: &[&dyn std::os::fd::AsRawFd],
+) -> std::io::Result<(i32, OwnedFd)> {
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    if plan.network == Network::None {
+        flags |= libc::CLONE_NEWNET;
+    }
+    // SAFETY: one thread, as the caller promises; the child ends in the stage.
+    match unsafe { sys::process::clone(flags as u64, cgroup) }? {
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Cloned::Child => {
+            for descriptor in keep_out {
+                // SAFETY: the child never uses these again; their owners are never dropped in it.
+                unsafe { libc::close(descriptor.as_raw_fd()) };
+            }
+            // SAFETY: as above: the monitor's end of the socket, or its end would never be seen.
+            unsafe { libc::close(std::os::fd::AsRawFd::as_raw_fd(&ours.as_fd())) };
+            stage::run(plan, theirs)
+        }
+    }
+}

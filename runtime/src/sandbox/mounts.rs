@@ -1,0 +1,400 @@
+//! The mounts that make a container's root: /proc, /sys, /dev, files of ours, what was asked for, masks.
+//!
+//! All runs in the container's own mount namespace before `pivot_root`, so host paths still lead to the host; every
+//! target is a descriptor resolved beneath the root, and no path a container made is followed on the host
+//! (CVE-2021-30465, CVE-2019-19921).
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::fs::CWD;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+
+use crate::sys;
+
+use super::MASKED;
+use super::Mount;
+use super::MountSource;
+use super::Network;
+use super::Plan;
+use super::READ_ONLY;
+use super::root;
+use super::root::Make;
+use super::root::Root;
+
+/// A step that failed, for the words of the error.
+pub(super) type Failed = (String, io::Error);
+
+fn step(what: impl Into<String>) -> impl FnOnce(io::Error) -> Failed {
+    let what = what.into();
+    move |error| (what, error)
+}
+
+const HARDENED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+
+/// The filesystems of the kernel's that the later steps need open.
+pub(super) struct Kernel {
+    pub(super) proc: OwnedFd,
+    sys: OwnedFd,
+    dev: OwnedFd,
+    pub(super) pts: OwnedFd,
+}
+
+/// Mounts /proc, /sys and /dev.
+pub(super) fn kernel_filesystems(root: &Root, plan: &Plan) -> Result<Kernel, Failed> {
+    let proc = sys::mount::filesystem("proc", &[], HARDENED).map_err(step("mount proc"))?;
+    attach(&proc, root, "proc")?;
+    let dev = sys::mount::filesystem(
+        "tmpfs",
+        &[("mode", "755"), ("size", "65536k")],
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+    )
+    .map_err(step("mount /dev"))?;
+    attach(&dev, root, "dev")?;
+    let read_only = match plan.privileged {
+        true => MountAttrFlags::empty(),
+        false => RDONLY,
+    };
+    let sys = sys::mount::filesystem("sysfs", &[], HARDENED | read_only)
+        .map_err(step("mount sysfs"))?;
+    attach(&sys, root, "sys")?;
+    let pts = devices(&dev, plan)?;
+    let kernel = Kernel {
+        proc,
+        sys,
+        dev,
+        pts,
+    };
+    cgroups(&kernel.sys, &plan.cgroups, read_only)?;
+    if plan.network == Network::None {
+        sysctls(&kernel.proc);
+    }
+    Ok(kernel)
+}
+
+fn attach(mount: &OwnedFd, root: &Root, name: &str) -> Result<(), Failed> {
+    root.real_directory(name)
+        .and_then(|target| sys::mount::attach(mount.as_fd(), target.as_fd()))
+        .map_err(step(format!("mount /{name}")))
+}
+
+/// The nodes every container has.
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Fills /dev; returns the container's own devpts.
+fn devices(dev: &OwnedFd, plan: &Plan) -> Result<OwnedFd, Failed> {
+    for (name, major, minor) in NODES {
+        node(dev, name, major, minor).map_err(step(format!("make /dev/{name}")))?;
+    }
+    for (name, target) in LINKS {
+        rustix::fs::symlinkat(target, dev, name)
+            .map_err(|error| (format!("make /dev/{name}"), error.into()))?;
+    }
+    let pts = sys::mount::filesystem(
+        "devpts",
+        &[
+            ("newinstance", ""),
+            ("ptmxmode", "0666"),
+            ("mode", "0620"),
+            ("gid", "5"),
+        ],
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+    )
+    .map_err(step("mount devpts"))?;
+    below(dev, "pts", &pts)?;
+    let size = plan.shm_size.to_string();
+    let shm = sys::mount::filesystem("tmpfs", &[("mode", "1777"), ("size", &size)], HARDENED)
+        .map_err(step("mount /dev/shm"))?;
+    below(dev, "shm", &shm)?;
+    match sys::mount::filesystem("mqueue", &[], HARDENED) {
+        Ok(mqueue) => below(dev, "mqueue", &mqueue)?,
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+        Err(error) => return Err(("mount mqueue".to_owned(), error)),
+    }
+    Ok(pts)
+}
+
+fn node(dev: &OwnedFd, name: &str, major: u32, minor: u32) -> io::Result<()> {
+    let mode = Mode::from(0o666);
+    let device = rustix::fs::makedev(major, minor);
+    match rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode, device) {
+        // Where nodes may not be made, the host's is shown.
+        Err(Errno::PERM) => {
+            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(dev, name, flags, mode)?;
+            let source = rustix::fs::open(
+                format!("/dev/{name}"),
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            let copy = sys::mount::clone_tree(source.as_fd(), false)?;
+            sys::mount::attach(copy.as_fd(), root::beneath(dev, Path::new(name))?.as_fd())
+        }
+        // The mode is what the caller's umask left of it.
+        made => {
+            made?;
+            Ok(rustix::fs::chmodat(dev, name, mode, rustix::fs::AtFlags::empty())?)
+        }
+    }
+}
+
+/// Attaches `mount` on a directory made in `directory`.
+fn below(directory: &OwnedFd, name: &str, mount: &OwnedFd) -> Result<(), Failed> {
+    let made = rustix::fs::mkdirat(directory, name, Mode::from(0o755));
+    made.map_err(io::Error::from)
+        .and_then(|()| root::beneath(directory, Path::new(name)))
+        .and_then(|target| sys::mount::attach(mount.as_fd(), target.as_fd()))
+        .map_err(step(format!("mount /dev/{name}")))
+}
+
+/// Shows the container its own cgroups, and only the hierarchies in which it has one of its own.
+fn cgroups(
+    sysfs: &OwnedFd,
+    (unified, v1): &(bool, Vec<String>),
+    read_only: MountAttrFlags,
+) -> Result<(), Failed> {
+    let failed = || step("mount /sys/fs/cgroup");
+    let target = root::beneath(sysfs, Path::new("fs/cgroup"));
+    let Ok(target) = target else {
+        return Ok(());
+    };
+    if v1.is_empty() {
+        if *unified {
+            let mount = sys::mount::filesystem("cgroup2", &[], HARDENED | read_only)
+                .map_err(failed())?;
+            sys::mount::attach(mount.as_fd(), target.as_fd()).map_err(failed())?;
+        }
+        return Ok(());
+    }
+    let parent = sys::mount::filesystem("tmpfs", &[("mode", "755")], HARDENED).map_err(failed())?;
+    sys::mount::attach(parent.as_fd(), target.as_fd()).map_err(failed())?;
+    for controller in v1 {
+        let mount = sys::mount::filesystem("cgroup", &[(controller, "")], HARDENED | read_only)
+            .map_err(failed())?;
+        below(&parent, controller, &mount)?;
+    }
+    sys::mount::set_attributes(
+        parent.as_fd(),
+        c"",
+        read_only,
+        0,
+        false,
+    )
+    .map_err(failed())
+}
+
+/// Lets any user of the container ping and bind low ports, as Docker does in a network namespace of its own.
+fn sysctls(proc: &OwnedFd) {
+    for (name, value) in [
+        ("sys/net/ipv4/ping_group_range", "0 2147483647"),
+        ("sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    ] {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        if let Ok(file) = rustix::fs::openat(proc, name, flags, Mode::empty()) {
+            let _ = rustix::io::write(&file, value.as_bytes());
+        }
+    }
+}
+
+/// Binds the files of ours and what was asked for, outer targets first.
+pub(super) fn asked_for(root: &Root, plan: &Plan) -> Result<(), Failed> {
+    for (source, target) in &plan.files {
+        if plan.mounts.iter().any(|mount| mount.target == *target) {
+            continue;
+        }
+        let mount = Mount {
+            source: MountSource::Bind(source.clone()),
+            target: target.clone(),
+            read_only: false,
+        };
+        one(root, &mount).map_err(step(format!("mount {}", target.display())))?;
+    }
+    let mut mounts: Vec<&Mount> = plan.mounts.iter().collect();
+    mounts.sort_by_key(|mount| mount.target.components().count());
+    for mount in mounts {
+        one(root, mount).map_err(step(format!("mount {}", mount.target.display())))?;
+    }
+    Ok(())
+}
+
+fn one(root: &Root, mount: &Mount) -> io::Result<()> {
+    let (tree, make) = match &mount.source {
+        MountSource::Bind(source) => {
+            let source = rustix::fs::openat(
+                CWD,
+                source,
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            let make = match root::is_directory(&source)? {
+                true => Make::Directory,
+                false => Make::File,
+            };
+            (sys::mount::clone_tree(source.as_fd(), true)?, make)
+        }
+        MountSource::Tmpfs(options) => (tmpfs(options)?, Make::Directory),
+    };
+    let read_only = match mount.read_only {
+        true => RDONLY,
+        false => MountAttrFlags::empty(),
+    };
+    sys::mount::set_attributes(
+        tree.as_fd(),
+        c"",
+        read_only,
+        libc::MS_PRIVATE as u64,
+        true,
+    )?;
+    let target = root.find_or_make(&mount.target, make)?;
+    sys::mount::attach(tree.as_fd(), target.as_fd())
+}
+
+/// Makes a tmpfs from `mount(8)`'s options; the defaults are Docker's: nosuid, nodev, noexec.
+fn tmpfs(options: &str) -> io::Result<OwnedFd> {
+    let mut attributes = HARDENED;
+    let mut parameters = Vec::new();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "rw" | "defaults" => {}
+            "ro" => attributes |= RDONLY,
+            "exec" => attributes.remove(MountAttrFlags::MOUNT_ATTR_NOEXEC),
+            "suid" => attributes.remove(MountAttrFlags::MOUNT_ATTR_NOSUID),
+            "dev" => attributes.remove(MountAttrFlags::MOUNT_ATTR_NODEV),
+            "noexec" => attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            "nosuid" => attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
+            "nodev" => attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
+            "noatime" => attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
+            parameter => parameters.push(parameter.split_once('=').unwrap_or((parameter, ""))),
+        }
+    }
+    sys::mount::filesystem("tmpfs", &parameters, attributes)
+}
+
+/// Hides and write-protects what of /proc and /sys tells on or reaches the host.
+pub(super) fn mask(kernel: &Kernel) -> Result<(), Failed> {
+    let null = root::beneath(&kernel.dev, Path::new("null")).map_err(step("open /dev/null"))?;
+    is_null(&null).map_err(step("open /dev/null"))?;
+    let empty = sys::mount::filesystem("tmpfs", &[("mode", "755"), ("size", "0k")], HARDENED | RDONLY)
+        .map_err(step("mount a mask"))?;
+    for path in MASKED {
+        let Some(target) = kernel.find(path) else {
+            continue;
+        };
+        let source = match root::is_directory(&target).map_err(step(*path))? {
+            true => sys::mount::clone_tree(empty.as_fd(), false),
+            false => sys::mount::clone_tree(null.as_fd(), false),
+        };
+        source
+            .and_then(|source| sys::mount::attach(source.as_fd(), target.as_fd()))
+            .map_err(step(format!("mask {path}")))?;
+    }
+    for path in READ_ONLY {
+        let Some(target) = kernel.find(path) else {
+            continue;
+        };
+        sys::mount::clone_tree(target.as_fd(), true)
+            .and_then(|copy| {
+                sys::mount::set_attributes(copy.as_fd(), c"", RDONLY, 0, true)?;
+                sys::mount::attach(copy.as_fd(), target.as_fd())
+            })
+            .map_err(step(format!("protect {path}")))?;
+    }
+    Ok(())
+}
+
+impl Kernel {
+    /// Opens a path of /proc or /sys if there is one.
+    fn find(&self, path: &str) -> Option<OwnedFd> {
+        let (base, rest) = match path.strip_prefix("/proc/") {
+            Some(rest) => (&self.proc, rest),
+            None => (&self.sys, path.strip_prefix("/sys/")?),
+        };
+        root::beneath(base, Path::new(rest)).ok()
+    }
+
+    /// Opens the container's own /dev/null to read.
+    pub(super) fn null(&self) -> Result<OwnedFd, Failed> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.dev, "null", flags, Mode::empty())
+            .map_err(|error| step("open /dev/null")(error.into()))
+    }
+
+    /// Shows the terminal as /dev/console.
+    pub(super) fn console(&self, terminal: BorrowedFd<'_>) -> Result<(), Failed> {
+        let failed = || step("mount /dev/console");
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&self.dev, "console", flags, Mode::from(0o620));
+        made.map_err(|error| failed()(error.into()))?;
+        root::beneath(&self.dev, Path::new("console"))
+            .and_then(|target| {
+                let copy = sys::mount::clone_tree(terminal, false)?;
+                sys::mount::attach(copy.as_fd(), target.as_fd())
+            })
+            .map_err(failed())
+    }
+}
+
+/// Makes sure that what masks a file is the null device (CVE-2025-31133).
+fn is_null(null: &OwnedFd) -> io::Result<()> {
+    let stat = rustix::fs::fstat(null)?;
+    let is = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(1, 3);
+    match is {
+        true => Ok(()),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Makes the root the process's own and lets go of the host's.
+pub(super) fn pivot(root: &Root) -> Result<(), Failed> {
+    let failed = || step("pivot_root");
+    rustix::process::fchdir(root.as_fd()).map_err(|error| failed()(error.into()))?;
+    rustix::process::pivot_root(".", ".").map_err(|error| failed()(error.into()))?;
+    // The old root lies on the new one: taking it away uncovers it.
+    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)
+        .map_err(|error| failed()(error.into()))?;
+    rustix::process::chdir("/").map_err(|error| failed()(error.into()))
+}
+
+/// Makes the root, and nothing mounted on it, read-only.
+pub(super) fn protect_root() -> Result<(), Failed> {
+    let path = CString::from(c"/");
+    sys::mount::set_attributes(CWD, &path, RDONLY, 0, false).map_err(step("make / read-only"))
+}
+
+/// Returns the targets that two mounts have.
+pub(crate) fn duplicate(mounts: &[Mount]) -> Option<PathBuf> {
+    let mut seen = std::collections::HashSet::new();
+    mounts
+        .iter()
+        .find(|mount| !seen.insert(&mount.target))
+        .map(|mount| mount.target.clone())
+}
