@@ -3,12 +3,17 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use clap::error::ContextKind;
+use clap::error::ContextValue;
+use clap::error::ErrorKind;
+
+use crate::terminal;
+
 /// An error as a person sees it.
 #[derive(Debug)]
 pub(crate) struct CommandError {
     code: u8,
     message: String,
-    hints: Vec<String>,
 }
 
 impl CommandError {
@@ -17,32 +22,127 @@ impl CommandError {
         CommandError {
             code: 1,
             message: message.to_string(),
-            hints: Vec::new(),
         }
     }
 
-    /// Adds a line that says what to do about it.
-    #[allow(dead_code)]
-    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> CommandError {
-        self.hints.push(hint.to_string());
-        self
+    /// Returns an error that ends the program with `code`; without words nothing more is said.
+    pub(crate) fn with_code(code: u8, message: impl fmt::Display) -> CommandError {
+        CommandError {
+            code,
+            message: message.to_string(),
+        }
+    }
+
+    /// Returns an error of a container that could not be started, in Docker's way: `ply: ...`, 125 to 127.
+    pub(crate) fn start(error: &runtime::container::ContainerError) -> CommandError {
+        CommandError::with_code(error.exit_code(), format_args!("ply: {error}"))
     }
 
     /// Prints the error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
-            eprintln!("{}", self.message);
-        }
-        for hint in &self.hints {
-            eprintln!("hint: {hint}");
+            match terminal::stderr_is_terminal() {
+                true => eprintln!("{}", terminal::escaped_lines(&self.message)),
+                false => eprintln!("{}", self.message),
+            }
         }
         ExitCode::from(self.code)
     }
 }
 
-/// Reports a command line that clap refused: help and version on standard output with 0, the rest as Docker does.
-pub(crate) fn usage(error: clap::Error) -> ExitCode {
-    let code = if error.use_stderr() { 125 } else { 0 };
-    let _ = error.print();
-    ExitCode::from(code)
+/// Reports a command line that clap refused: help and version on standard output with 0, the rest in Docker's words and
+/// with its codes: 125 for flags, 1 for arguments and commands.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(" "),
+        _ => String::new(),
+    };
+    let (code, words) = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            return ExitCode::from(1);
+        }
+        ErrorKind::UnknownArgument => {
+            let flag = context(ContextKind::InvalidArg);
+            match flag.strip_prefix('-') {
+                Some(short) if !short.starts_with('-') => {
+                    let letter: String = short.chars().take(1).collect();
+                    (125, format!("unknown shorthand flag: '{letter}' in {flag}"))
+                }
+                Some(_) => (125, format!("unknown flag: {flag}")),
+                None => (1, format!("{:?} takes no argument {flag:?}", command())),
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = context(ContextKind::InvalidSubcommand);
+            (
+                1,
+                format!("ply: '{name}' is not a ply command.\nSee 'ply --help'"),
+            )
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = context(ContextKind::InvalidArg);
+            let count = missing.split_whitespace().count().max(1);
+            let plural = if count == 1 { "" } else { "s" };
+            (
+                1,
+                format!(
+                    "{:?} requires at least {count} argument{plural}.",
+                    command()
+                ),
+            )
+        }
+        ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => (
+            125,
+            format!(
+                "flag needs an argument: {}",
+                flag_of(&context(ContextKind::InvalidArg))
+            ),
+        ),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let mut words = format!(
+                "invalid argument {:?} for {:?} flag",
+                context(ContextKind::InvalidValue),
+                flag_of(&context(ContextKind::InvalidArg)),
+            );
+            if let Some(source) = std::error::Error::source(error) {
+                words.push_str(&format!(": {source}"));
+            }
+            (125, words)
+        }
+        _ => {
+            let _ = error.print();
+            return ExitCode::from(125);
+        }
+    };
+    CommandError::with_code(code, words).report()
+}
+
+/// Returns `--flag` of clap's `--flag <VALUE>`.
+fn flag_of(argument: &str) -> &str {
+    argument.split_whitespace().next().unwrap_or(argument)
+}
+
+/// Returns the command as far as it was typed: `ply image rm`.
+fn command() -> String {
+    use clap::CommandFactory as _;
+    let mut command = crate::commands::Cli::command();
+    let mut words = vec!["ply".to_owned()];
+    for argument in std::env::args().skip(1) {
+        match command.find_subcommand(&argument) {
+            Some(found) => {
+                let found = found.clone();
+                words.push(argument);
+                command = found;
+            }
+            None if argument.starts_with('-') => {}
+            None => break,
+        }
+    }
+    words.join(" ")
 }

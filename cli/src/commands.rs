@@ -1,17 +1,34 @@
 //! The verbs, one file each.
 
+mod attach;
+mod container;
+mod container_options;
+mod create;
+mod diff;
+mod each;
 mod history;
 mod image;
 mod images;
 mod import;
+mod inspect;
+mod kill;
 mod load;
+mod logs;
 mod mount;
+mod ps;
 mod pull;
 mod push;
+mod rename;
+mod restart;
+mod rm;
 mod rmi;
+mod run;
 mod save;
+mod start;
+mod stop;
 mod system;
 mod tag;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,6 +61,21 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Attach(attach::Args),
+    Container(container::Args),
+    Create(Box<create::Args>),
+    Diff(diff::Args),
+    Inspect(inspect::Args),
+    Kill(kill::Args),
+    Logs(logs::Args),
+    Ps(ps::Args),
+    Rename(rename::Args),
+    Restart(restart::Args),
+    Rm(rm::Args),
+    Run(Box<run::Args>),
+    Start(start::Args),
+    Stop(stop::Args),
+    Wait(wait::Args),
     History(history::Args),
     Image(image::Args),
     Images(images::Args),
@@ -69,6 +101,21 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     }
     let context = Context { config };
     match cli.command {
+        Command::Attach(args) => attach::run(args, &context),
+        Command::Container(args) => container::run(args, &context),
+        Command::Create(args) => create::run(*args, &context),
+        Command::Diff(args) => diff::run(args, &context),
+        Command::Inspect(args) => inspect::run(args, &context),
+        Command::Kill(args) => kill::run(args, &context),
+        Command::Logs(args) => logs::run(args, &context),
+        Command::Ps(args) => ps::run(args, &context),
+        Command::Rename(args) => rename::run(args, &context),
+        Command::Restart(args) => restart::run(args, &context),
+        Command::Rm(args) => rm::run(args, &context),
+        Command::Run(args) => run::run(*args, &context),
+        Command::Start(args) => start::run(args, &context),
+        Command::Stop(args) => stop::run(args, &context),
+        Command::Wait(args) => wait::run(args, &context),
         Command::History(args) => history::run(args, &context),
         Command::Image(args) => image::run(args, &context),
         Command::Images(args) => images::run(args, &context),

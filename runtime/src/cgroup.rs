@@ -58,7 +58,9 @@ pub enum CgroupError {
     #[error("the host has no {0} cgroup controller")]
     NoController(&'static str),
     /// There is no way to keep the container from the host's devices.
-    #[error("cannot restrict devices: the host has neither cgroup v2 with eBPF nor the v1 devices controller")]
+    #[error(
+        "cannot restrict devices: the host has neither cgroup v2 with eBPF nor the v1 devices controller"
+    )]
     NoDeviceControl,
 }
 
@@ -160,10 +162,7 @@ impl Cgroup {
                 }
                 None => {
                     let path = self.join_v1(id, hierarchies, "memory")?;
-                    write(
-                        &path.join("memory.limit_in_bytes"),
-                        &memory.to_string(),
-                    )?;
+                    write(&path.join("memory.limit_in_bytes"), &memory.to_string())?;
                     let both = (memory * 2).to_string();
                     write_if_there(&path.join("memory.memsw.limit_in_bytes"), &both)?;
                 }

@@ -83,6 +83,12 @@ struct Inner {
     db: Mutex<rusqlite::Connection>,
 }
 
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Engine").field(&self.inner.config).finish()
+    }
+}
+
 impl Engine {
     /// Opens the engine's root, making it first if it is not there.
     pub fn open(config: &EngineConfig) -> Result<Engine, EngineError> {

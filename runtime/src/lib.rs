@@ -3,9 +3,13 @@
 //! [`engine::Engine`] is the facade that every front end calls; each verb is a method of it in the module it belongs
 //! to. The crate knows no terminal: progress is told as events, and errors are types.
 
+pub mod attach;
 pub mod cgroup;
+pub mod container;
 pub mod engine;
+mod frame;
 pub mod image;
+pub mod monitor;
 pub mod mount;
 pub mod progress;
 pub mod reference;

@@ -30,8 +30,10 @@ use crate::sys::process::Cloned;
 
 pub use capability::Capabilities;
 pub use capability::UnknownCapability;
+pub(crate) use mounts::duplicate;
 pub(crate) use paths::MASKED;
 pub(crate) use paths::READ_ONLY;
+pub(crate) use program::DEFAULT_PATH;
 
 /// What a mount shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +147,8 @@ pub(crate) unsafe fn clone_stage(
     theirs: OwnedFd,
     keep_out: &[&dyn std::os::fd::AsRawFd],
 ) -> std::io::Result<(i32, OwnedFd)> {
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    let mut flags =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
     if plan.network == Network::None {
         flags |= libc::CLONE_NEWNET;
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 /// The schemas in the order they came to be; only ever appended to.
-const SCHEMAS: &[&str] = &[crate::image::SCHEMA];
+const SCHEMAS: &[&str] = &[crate::image::SCHEMA, crate::container::SCHEMA];
 
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(30);

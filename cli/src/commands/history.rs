@@ -9,11 +9,13 @@ use runtime::image::printable;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::age::age;
 use crate::command_error::CommandError;
 use crate::context::Context;
-use crate::image_columns::age;
-use crate::image_columns::columns;
-use crate::image_columns::human_size;
+use crate::format::Listing;
+use crate::human_size::human_size;
+use crate::output::out;
+use crate::output::outln;
 
 /// Show the steps an image was made by
 #[derive(Debug, ClapArgs)]
@@ -40,37 +42,32 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         .engine()?
         .history(&args.image)
         .map_err(CommandError::failed)?;
-    match args.format.as_deref() {
-        _ if args.quiet => entries
+    if args.quiet {
+        entries
             .iter()
-            .for_each(|entry| println!("{}", id(entry, &args))),
-        None | Some("table") => {
-            let heading = ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
-            let mut table = vec![heading.map(str::to_owned).to_vec()];
-            table.extend(entries.iter().map(|entry| {
-                vec![
-                    id(entry, &args),
-                    created(entry, &args),
-                    created_by(entry, &args),
-                    size(entry, &args),
-                    printable(&entry.comment),
-                ]
-            }));
-            print!("{}", columns(&table));
-        }
-        Some("json" | "{{json .}}") => {
-            entries
-                .iter()
-                .for_each(|entry| println!("{}", fields(entry, &args)));
-        }
-        Some(_) => {
-            return Err(CommandError::failed(
-                "only --format json and table are supported here",
-            ));
-        }
+            .for_each(|entry| outln!("{}", id(entry, &args)));
+        return Ok(ExitCode::SUCCESS);
     }
+    let rows: Vec<Value> = entries.iter().map(|entry| fields(entry, &args)).collect();
+    let text = LISTING
+        .write(args.format.as_deref(), &rows)
+        .map_err(CommandError::failed)?;
+    out!("{text}");
     Ok(ExitCode::SUCCESS)
 }
+
+const LISTING: Listing<'_> = Listing {
+    row: "history",
+    table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+    headings: &[
+        ("ID", "IMAGE"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedBy", "CREATED BY"),
+        ("Size", "SIZE"),
+        ("Comment", "COMMENT"),
+    ],
+};
 
 fn id(entry: &HistoryEntry, args: &Args) -> String {
     match &entry.image {

@@ -1,7 +1,5 @@
 //! `ply image`: the verbs on images as a group, and those that have no place outside it.
 
-use std::io;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
@@ -19,6 +17,7 @@ use super::save;
 use super::tag;
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::output::outln;
 
 /// Manage images
 #[derive(Debug, ClapArgs)]
@@ -47,8 +46,8 @@ enum Verb {
 /// Show all that is known of images
 #[derive(Debug, ClapArgs)]
 struct InspectArgs {
-    /// Format the output with a Go template
-    #[arg(short, long, value_name = "TEMPLATE")]
+    /// Format the output: `json` or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
     /// The images
     #[arg(value_name = "IMAGE", required = true)]
@@ -86,41 +85,13 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
 }
 
 fn inspect(args: &InspectArgs, context: &Context) -> Result<ExitCode, CommandError> {
-    if args
-        .format
-        .as_deref()
-        .is_some_and(|format| format != "json" && format != "{{json .}}")
-    {
-        return Err(CommandError::failed("only --format json is supported here"));
-    }
     let engine = context.engine()?;
-    let mut found = Vec::new();
-    let mut failures = Vec::new();
-    for image in &args.images {
-        match engine.inspect_image(image) {
-            Ok(shown) => found.push(shown),
-            Err(error) => failures.push(error.to_string()),
+    super::inspect::show(&args.images, args.format.as_deref(), |name| {
+        match engine.inspect_image(name) {
+            Ok(image) => Ok(Some(image)),
+            Err(error) => Err(format!("Error: {error}")),
         }
-    }
-    match args.format {
-        Some(_) => found.iter().for_each(|one| println!("{one}")),
-        None => println!("{}", pretty(&found)),
-    }
-    match failures.is_empty() {
-        true => Ok(ExitCode::SUCCESS),
-        false => Err(CommandError::failed(failures.join("\n"))),
-    }
-}
-
-/// Writes JSON with Docker's indent of four.
-fn pretty(found: &[serde_json::Value]) -> String {
-    use serde::Serialize as _;
-    let mut out = Vec::new();
-    let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, indent);
-    // Values always serialize, and a Vec takes all.
-    let _ = found.serialize(&mut serializer);
-    String::from_utf8_lossy(&out).into_owned()
+    })
 }
 
 fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> {
@@ -133,11 +104,7 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
             true => "all images without at least one container associated to them",
             false => "all dangling images",
         };
-        print!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] ");
-        let _ = io::stdout().flush();
-        let mut answer = String::new();
-        let read = io::stdin().read_line(&mut answer);
-        if read.is_err() || !matches!(answer.trim(), "y" | "Y") {
+        if !crate::terminal::confirm(&format!("WARNING! This will remove {what}.")) {
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -146,16 +113,16 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
         .prune_images(args.all, &filter)
         .map_err(CommandError::failed)?;
     if !pruned.removals.is_empty() {
-        println!("Deleted Images:");
+        outln!("Deleted Images:");
         pruned.removals.iter().for_each(|removal| match removal {
-            runtime::image::Removal::Untagged(name) => println!("untagged: {name}"),
-            runtime::image::Removal::Deleted(digest) => println!("deleted: {digest}"),
+            runtime::image::Removal::Untagged(name) => outln!("untagged: {name}"),
+            runtime::image::Removal::Deleted(digest) => outln!("deleted: {digest}"),
         });
-        println!();
+        outln!();
     }
-    println!(
+    outln!(
         "Total reclaimed space: {}",
-        crate::image_columns::human_size(pruned.freed)
+        crate::human_size::precise_size(pruned.freed)
     );
     Ok(ExitCode::SUCCESS)
 }

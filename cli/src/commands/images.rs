@@ -8,11 +8,13 @@ use runtime::image::ImageFilter;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::age::age;
 use crate::command_error::CommandError;
 use crate::context::Context;
-use crate::image_columns::age;
-use crate::image_columns::columns;
-use crate::image_columns::human_size;
+use crate::format::Listing;
+use crate::human_size::human_size;
+use crate::output::out;
+use crate::output::outln;
 
 /// List images
 #[derive(Debug, ClapArgs)]
@@ -42,6 +44,20 @@ pub(crate) struct Args {
 
 const NONE: &str = "<none>";
 
+const HEADINGS: &[(&str, &str)] = &[
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Size", "SIZE"),
+    ("Containers", "CONTAINERS"),
+    ("VirtualSize", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+];
+
 /// One line of the list: an image under one of its names.
 struct Row<'a> {
     image: &'a Image,
@@ -66,40 +82,23 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         true => row.image.id.to_string(),
         false => row.image.id.short(),
     };
-    match args.format.as_deref() {
-        _ if args.quiet => rows.iter().for_each(|row| println!("{}", id(row))),
-        None | Some("table") => {
-            let mut heading = vec!["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"];
-            if !args.digests {
-                heading.remove(2);
-            }
-            let mut table = vec![heading.into_iter().map(str::to_owned).collect::<Vec<_>>()];
-            table.extend(rows.iter().map(|row| {
-                let mut cells = vec![
-                    row.repository.clone(),
-                    row.tag.clone(),
-                    row.digest.clone(),
-                    id(row),
-                    age(row.image.created_at()),
-                    human_size(row.image.size),
-                ];
-                if !args.digests {
-                    cells.remove(2);
-                }
-                cells
-            }));
-            print!("{}", columns(&table));
-        }
-        Some("json" | "{{json .}}") => {
-            rows.iter()
-                .for_each(|row| println!("{}", fields(row, &id(row))));
-        }
-        Some(_) => {
-            return Err(CommandError::failed(
-                "only --format json and table are supported here",
-            ));
-        }
+    if args.quiet {
+        rows.iter().for_each(|row| outln!("{}", id(row)));
+        return Ok(ExitCode::SUCCESS);
     }
+    let listing = Listing {
+        row: "image",
+        table: match args.digests {
+            true => "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+            false => "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+        },
+        headings: HEADINGS,
+    };
+    let rows: Vec<Value> = rows.iter().map(|row| fields(row, &id(row))).collect();
+    let text = listing
+        .write(args.format.as_deref(), &rows)
+        .map_err(CommandError::failed)?;
+    out!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -157,7 +156,7 @@ fn fields(row: &Row<'_>, id: &str) -> Value {
     json!({
         "Containers": "N/A",
         "CreatedAt": row.image.created_at().map_or_else(|| "N/A".to_owned(), |at| {
-            at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()
+            crate::age::written_out(at)
         }),
         "CreatedSince": age(row.image.created_at()),
         "Digest": row.digest,

@@ -13,6 +13,7 @@ use runtime::reference::Reference;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::output::outln;
 use crate::words;
 
 /// Make an image of the contents of a tarball
@@ -57,6 +58,6 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         };
         engine.import(ImportSource::Stream(&mut *reader, args.source), &options)
     };
-    println!("{}", imported.map_err(CommandError::failed)?);
+    outln!("{}", imported.map_err(CommandError::failed)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,9 @@ use runtime::progress::Silent;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
-use crate::plain_progress::PlainProgress as Shown;
+use crate::output::outln;
+use crate::progress::Shown;
+use crate::progress::Stream;
 
 /// Load images from a tar archive or standard input
 #[derive(Debug, ClapArgs)]
@@ -43,16 +45,16 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         None => Box::new(io::stdin().lock()),
     };
     let engine = context.engine()?;
-    let shown = Shown::new();
+    let shown = Shown::new(Stream::Stdout);
     let progress: &dyn Progress = if args.quiet { &Silent } else { &shown };
     let loaded = engine.load(&mut *reader, progress);
     drop(shown);
     for image in loaded.map_err(CommandError::failed)? {
         if image.tags.is_empty() {
-            println!("Loaded image ID: {}", image.image);
+            outln!("Loaded image ID: {}", image.image);
         }
         for tag in &image.tags {
-            println!("Loaded image: {}", tag.familiar());
+            outln!("Loaded image: {}", tag.familiar());
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,9 @@ use runtime::reference::Reference;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
-use crate::plain_progress::PlainProgress as Shown;
+use crate::output::outln;
+use crate::progress::Shown;
+use crate::progress::Stream;
 
 /// Download an image from a registry
 #[derive(Debug, ClapArgs)]
@@ -52,10 +54,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         ..PullOptions::default()
     };
     if !stated && !args.all_tags && !args.quiet {
-        println!("Using default tag: {}", runtime::reference::DEFAULT_TAG);
+        outln!("Using default tag: {}", runtime::reference::DEFAULT_TAG);
     }
     let engine = context.engine()?;
-    let shown = Shown::new();
+    let shown = Shown::new(Stream::Stdout);
     let progress: &dyn Progress = if args.quiet { &Silent } else { &shown };
     let pulled = match args.all_tags {
         true => engine
@@ -66,6 +68,6 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             .map(|outcome| outcome.reference),
     };
     drop(shown);
-    println!("{}", pulled.map_err(CommandError::failed)?);
+    outln!("{}", pulled.map_err(CommandError::failed)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,9 @@ use runtime::reference::Reference;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
-use crate::plain_progress::PlainProgress as Shown;
+use crate::output::outln;
+use crate::progress::Shown;
+use crate::progress::Stream;
 
 /// Upload an image to a registry
 #[derive(Debug, ClapArgs)]
@@ -35,11 +37,11 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         return Err(CommandError::failed("cannot push a digest reference"));
     }
     if reference.tag().is_none() && !args.all_tags && !args.quiet {
-        println!("Using default tag: {}", runtime::reference::DEFAULT_TAG);
+        outln!("Using default tag: {}", runtime::reference::DEFAULT_TAG);
     }
     let engine = context.engine()?;
     let options = PushOptions::default();
-    let shown = Shown::new();
+    let shown = Shown::new(Stream::Stdout);
     let progress: &dyn Progress = if args.quiet { &Silent } else { &shown };
     let pushed = match args.all_tags {
         true => engine
@@ -52,7 +54,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     drop(shown);
     let pushed = pushed.map_err(CommandError::failed)?;
     if args.quiet {
-        println!("{pushed}");
+        outln!("{pushed}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ use runtime::image::Removal;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::output::outln;
 
 /// Remove images
 #[derive(Debug, ClapArgs)]
@@ -41,7 +42,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
 /// Prints one step of a removal.
 pub(crate) fn print(removal: &Removal) {
     match removal {
-        Removal::Untagged(name) => println!("Untagged: {name}"),
-        Removal::Deleted(digest) => println!("Deleted: {digest}"),
+        Removal::Untagged(name) => outln!("Untagged: {name}"),
+        Removal::Deleted(digest) => outln!("Deleted: {digest}"),
     }
 }

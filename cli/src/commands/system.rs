@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::output::outln;
 
 /// Look after the store
 #[derive(Debug, ClapArgs)]
@@ -31,7 +32,7 @@ fn check(context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
     let faults = engine.store().check().map_err(CommandError::failed)?;
     for fault in &faults {
-        println!("{fault}");
+        outln!("{fault}");
     }
     match faults.len() {
         0 => Ok(ExitCode::SUCCESS),

@@ -159,7 +159,9 @@ mod tests {
                 LOAD_WORD => registers[to] = u64::from(context[now.offset as usize / 4]),
                 MOVE => registers[to] = registers[from],
                 MOVE_CONSTANT => registers[to] = now.constant as u64,
-                AND_CONSTANT => registers[to] = u64::from(registers[to] as u32 & now.constant as u32),
+                AND_CONSTANT => {
+                    registers[to] = u64::from(registers[to] as u32 & now.constant as u32)
+                }
                 SHIFT_RIGHT => registers[to] >>= now.constant,
                 JUMP_UNEQUAL if registers[to] != now.constant as u64 => at += now.offset as usize,
                 JUMP_UNEQUAL => {}
@@ -178,7 +180,10 @@ mod tests {
         assert!(!allows(&program, Kind::Block, READ, 8, 0));
         assert!(!allows(&program, Kind::Block, MKNOD | READ, 8, 0));
         assert!(!allows(&program, Kind::Character, READ, 1, 1), "/dev/mem");
-        assert!(!allows(&program, Kind::Character, READ, 10, 229), "/dev/fuse");
+        assert!(
+            !allows(&program, Kind::Character, READ, 10, 229),
+            "/dev/fuse"
+        );
         assert!(!allows(&program, Kind::Block, READ, 1, 3));
     }
 

@@ -59,7 +59,10 @@ mod tests {
         );
         assert_eq!(found.unified, Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(found.v1.len(), 2);
-        assert_eq!(found.v1["cpuacct"], PathBuf::from("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(
+            found.v1["cpuacct"],
+            PathBuf::from("/sys/fs/cgroup/cpu,cpuacct")
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::ImageError;
 use super::ImageFilter;
 use super::Removal;
-use super::remove::containers_of;
 use crate::Engine;
+use crate::container::users_of;
 
 /// What a prune did.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +24,7 @@ impl Engine {
         };
         let mut pruned = Pruned::default();
         for image in self.images(&filter)? {
-            if !containers_of(&self.db(), &image.id)?.is_empty() {
+            if !users_of(&self.db(), &image.id)?.is_empty() {
                 continue;
             }
             let names: Vec<String> = match image.tags.is_empty() {

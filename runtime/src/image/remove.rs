@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use layerfs::Digest;
-use rusqlite::Connection;
 use rusqlite::Transaction;
 
 use super::ImageError;
@@ -11,6 +10,8 @@ use super::ImageId;
 use super::list;
 use super::rows;
 use crate::Engine;
+use crate::container::User;
+use crate::container::users_of;
 use crate::reference::Reference;
 
 /// One thing that a removal did.
@@ -20,13 +21,6 @@ pub enum Removal {
     Untagged(String),
     /// An image or layer is gone.
     Deleted(Digest),
-}
-
-/// A container that uses an image.
-#[derive(Debug, Clone)]
-pub(crate) struct User {
-    pub(crate) container: String,
-    pub(crate) running: bool,
 }
 
 impl Engine {
@@ -48,21 +42,15 @@ impl Engine {
 
     /// Takes the rows away; the layers are the next sweep's.
     pub(super) fn unname_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, ImageError> {
+        self.bury_the_dead_quietly();
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let id = list::find(&transaction, name)?;
-        let users = containers_of(&transaction, &id)?;
+        let users = users_of(&transaction, &id)?;
         let removals = remove(&transaction, name, &id, &users, force)?;
         transaction.commit()?;
         Ok(removals)
     }
-}
-
-/// Returns the containers that use an image, as the database knows them now; asked within the transaction that removes,
-/// so that none can begin to use it between.
-pub(crate) fn containers_of(db: &Connection, id: &ImageId) -> Result<Vec<User>, ImageError> {
-    let _ = (db, id);
-    Ok(Vec::new())
 }
 
 /// Decides and does a removal within a transaction.
@@ -201,6 +189,7 @@ fn short(container: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use layerfs::DiffId;
+    use rusqlite::Connection;
 
     use super::*;
     use crate::image::rows::ImageRow;

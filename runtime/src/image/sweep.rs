@@ -18,9 +18,9 @@ use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
 
 use super::ImageError;
-use super::remove::containers_of;
 use super::rows;
 use crate::Engine;
+use crate::container::users_of;
 
 /// Keeps layers and blobs from being swept while an image that needs them is made.
 pub(crate) struct Lease {
@@ -126,7 +126,7 @@ impl Engine {
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         for id in rows::removed_images(&transaction)? {
-            if containers_of(&transaction, &id)?.is_empty() {
+            if users_of(&transaction, &id)?.is_empty() {
                 rows::remove_image(&transaction, &id, false)?;
             }
         }

@@ -141,7 +141,12 @@ mod tests {
     use super::*;
 
     fn of(add: &[&str], drop: &[&str]) -> Capabilities {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let owned = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
         Capabilities::of_flags(false, &owned(add), &owned(drop)).expect("known names")
     }
 

@@ -54,12 +54,16 @@ pub(super) fn resolve(
     let (name, uid, mut gid, home) = match &entry {
         Some(fields) => (
             fields[0],
-            fields[2].parse().map_err(|_| UnknownIdentity::User(user.to_owned()))?,
+            fields[2]
+                .parse()
+                .map_err(|_| UnknownIdentity::User(user.to_owned()))?,
             fields[3].parse().unwrap_or(0),
             fields.get(5).copied().unwrap_or("/"),
         ),
         None => {
-            let uid = user.parse().map_err(|_| UnknownIdentity::User(user.to_owned()))?;
+            let uid = user
+                .parse()
+                .map_err(|_| UnknownIdentity::User(user.to_owned()))?;
             ("", uid, 0, "/")
         }
     };

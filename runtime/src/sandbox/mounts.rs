@@ -67,8 +67,8 @@ pub(super) fn kernel_filesystems(root: &Root, plan: &Plan) -> Result<Kernel, Fai
         true => MountAttrFlags::empty(),
         false => RDONLY,
     };
-    let sys = sys::mount::filesystem("sysfs", &[], HARDENED | read_only)
-        .map_err(step("mount sysfs"))?;
+    let sys =
+        sys::mount::filesystem("sysfs", &[], HARDENED | read_only).map_err(step("mount sysfs"))?;
     attach(&sys, root, "sys")?;
     let pts = devices(&dev, plan)?;
     let kernel = Kernel {
@@ -161,7 +161,12 @@ fn node(dev: &OwnedFd, name: &str, major: u32, minor: u32) -> io::Result<()> {
         // The mode is what the caller's umask left of it.
         made => {
             made?;
-            Ok(rustix::fs::chmodat(dev, name, mode, rustix::fs::AtFlags::empty())?)
+            Ok(rustix::fs::chmodat(
+                dev,
+                name,
+                mode,
+                rustix::fs::AtFlags::empty(),
+            )?)
         }
     }
 }
@@ -188,8 +193,8 @@ fn cgroups(
     };
     if v1.is_empty() {
         if *unified {
-            let mount = sys::mount::filesystem("cgroup2", &[], HARDENED | read_only)
-                .map_err(failed())?;
+            let mount =
+                sys::mount::filesystem("cgroup2", &[], HARDENED | read_only).map_err(failed())?;
             sys::mount::attach(mount.as_fd(), target.as_fd()).map_err(failed())?;
         }
         return Ok(());
@@ -201,14 +206,7 @@ fn cgroups(
             .map_err(failed())?;
         below(&parent, controller, &mount)?;
     }
-    sys::mount::set_attributes(
-        parent.as_fd(),
-        c"",
-        read_only,
-        0,
-        false,
-    )
-    .map_err(failed())
+    sys::mount::set_attributes(parent.as_fd(), c"", read_only, 0, false).map_err(failed())
 }
 
 /// Lets any user of the container ping and bind low ports, as Docker does in a network namespace of its own.
@@ -248,12 +246,8 @@ pub(super) fn asked_for(root: &Root, plan: &Plan) -> Result<(), Failed> {
 fn one(root: &Root, mount: &Mount) -> io::Result<()> {
     let (tree, make) = match &mount.source {
         MountSource::Bind(source) => {
-            let source = rustix::fs::openat(
-                CWD,
-                source,
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
+            let source =
+                rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             let make = match root::is_directory(&source)? {
                 true => Make::Directory,
                 false => Make::File,
@@ -266,13 +260,7 @@ fn one(root: &Root, mount: &Mount) -> io::Result<()> {
         true => RDONLY,
         false => MountAttrFlags::empty(),
     };
-    sys::mount::set_attributes(
-        tree.as_fd(),
-        c"",
-        read_only,
-        libc::MS_PRIVATE as u64,
-        true,
-    )?;
+    sys::mount::set_attributes(tree.as_fd(), c"", read_only, libc::MS_PRIVATE as u64, true)?;
     let target = root.find_or_make(&mount.target, make)?;
     sys::mount::attach(tree.as_fd(), target.as_fd())
 }
@@ -302,8 +290,12 @@ fn tmpfs(options: &str) -> io::Result<OwnedFd> {
 pub(super) fn mask(kernel: &Kernel) -> Result<(), Failed> {
     let null = root::beneath(&kernel.dev, Path::new("null")).map_err(step("open /dev/null"))?;
     is_null(&null).map_err(step("open /dev/null"))?;
-    let empty = sys::mount::filesystem("tmpfs", &[("mode", "755"), ("size", "0k")], HARDENED | RDONLY)
-        .map_err(step("mount a mask"))?;
+    let empty = sys::mount::filesystem(
+        "tmpfs",
+        &[("mode", "755"), ("size", "0k")],
+        HARDENED | RDONLY,
+    )
+    .map_err(step("mount a mask"))?;
     for path in MASKED {
         let Some(target) = kernel.find(path) else {
             continue;

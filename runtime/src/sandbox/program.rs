@@ -13,7 +13,7 @@ const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// The search path of an environment that has none.
-pub(super) const DEFAULT_PATH: &str =
+pub(crate) const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why a command cannot be run: an exit code and words.
@@ -31,7 +31,8 @@ fn find_with(
     executable: &dyn Fn(&str) -> io::Result<()>,
 ) -> Result<CString, Unrunnable> {
     let c_string = |text: &str| {
-        CString::new(text).map_err(|_| Unrunnable(CANNOT_RUN, format!("exec: {name:?}: invalid argument")))
+        CString::new(text)
+            .map_err(|_| Unrunnable(CANNOT_RUN, format!("exec: {name:?}: invalid argument")))
     };
     if name.contains('/') {
         return match executable(name) {
@@ -73,10 +74,9 @@ fn words(name: &str, error: &io::Error) -> Unrunnable {
 pub(super) fn refused(name: &str, error: &io::Error) -> Unrunnable {
     match error.raw_os_error() {
         // The interpreter or loader is missing: the file itself was there.
-        Some(libc::ENOENT) => Unrunnable(
-            NOT_FOUND,
-            format!("exec {name}: no such file or directory"),
-        ),
+        Some(libc::ENOENT) => {
+            Unrunnable(NOT_FOUND, format!("exec {name}: no such file or directory"))
+        }
         Some(libc::ENOEXEC) => Unrunnable(CANNOT_RUN, format!("exec {name}: exec format error")),
         Some(libc::EACCES) => Unrunnable(CANNOT_RUN, format!("exec {name}: permission denied")),
         _ => Unrunnable(CANNOT_RUN, format!("exec {name}: {error}")),
@@ -89,7 +89,12 @@ fn executable(path: &str) -> io::Result<()> {
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
-    Ok(rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?)
+    Ok(rustix::fs::accessat(
+        CWD,
+        path,
+        Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )?)
 }
 
 #[cfg(test)]
@@ -121,7 +126,10 @@ mod tests {
         let error = |name| of(name, DEFAULT_PATH).expect_err("not runnable");
         assert_eq!(
             error("nosuchcmd"),
-            Unrunnable(127, "exec: \"nosuchcmd\": executable file not found in $PATH".to_owned())
+            Unrunnable(
+                127,
+                "exec: \"nosuchcmd\": executable file not found in $PATH".to_owned()
+            )
         );
         assert_eq!(
             error("/etc/passwd"),
@@ -129,9 +137,15 @@ mod tests {
         );
         assert_eq!(
             error("/no/such"),
-            Unrunnable(127, "exec: \"/no/such\": stat /no/such: no such file or directory".to_owned())
+            Unrunnable(
+                127,
+                "exec: \"/no/such\": stat /no/such: no such file or directory".to_owned()
+            )
         );
-        assert_eq!(error("/etc"), Unrunnable(126, "exec: \"/etc\": is a directory".to_owned()));
+        assert_eq!(
+            error("/etc"),
+            Unrunnable(126, "exec: \"/etc\": is a directory".to_owned())
+        );
         assert_eq!(error("").0, 127);
     }
 }

@@ -73,7 +73,10 @@ fn compile(rules: &[Rule], conventions: &[Convention]) -> Vec<Instruction> {
 
 fn fates(rules: &[Rule], convention: &Convention) -> BTreeMap<u32, Fate> {
     let mut fates: BTreeMap<u32, Fate> = BTreeMap::new();
-    let own = convention.own.iter().map(|name| (*name, None, Action::Allow));
+    let own = convention
+        .own
+        .iter()
+        .map(|name| (*name, None, Action::Allow));
     let listed = rules.iter().flat_map(|rule| {
         rule.names
             .split_whitespace()
@@ -256,10 +259,27 @@ mod tests {
     #[test]
     fn what_programs_use_is_allowed_and_what_reaches_the_host_refused() {
         let default = Capabilities::DEFAULT;
-        for name in ["read", "openat", "execve", "futex", "chroot", "ptrace", "arch_prctl"] {
+        for name in [
+            "read",
+            "openat",
+            "execve",
+            "futex",
+            "chroot",
+            "ptrace",
+            "arch_prctl",
+        ] {
             assert_eq!(native(default, name, [0; 6]), ALLOW, "{name}");
         }
-        for name in ["mount", "bpf", "keyctl", "io_uring_setup", "reboot", "setns", "unshare", "kexec_load"] {
+        for name in [
+            "mount",
+            "bpf",
+            "keyctl",
+            "io_uring_setup",
+            "reboot",
+            "setns",
+            "unshare",
+            "kexec_load",
+        ] {
             assert_eq!(native(default, name, [0; 6]), EPERM, "{name}");
         }
         assert_eq!(native(default, "clone3", [0; 6]), ENOSYS);
@@ -279,7 +299,11 @@ mod tests {
         let default = Capabilities::DEFAULT;
         let first = |value: u64| [value, 0, 0, 0, 0, 0];
         assert_eq!(native(default, "clone", first(0x11)), ALLOW);
-        assert_eq!(native(default, "clone", first(0x1000_0011)), EPERM, "a user namespace");
+        assert_eq!(
+            native(default, "clone", first(0x1000_0011)),
+            EPERM,
+            "a user namespace"
+        );
         assert_eq!(native(default, "socket", first(2)), ALLOW);
         assert_eq!(native(default, "socket", first(16)), ALLOW);
         assert_eq!(native(default, "socket", first(38)), EPERM);
@@ -297,8 +321,16 @@ mod tests {
         assert_eq!(run(&program, native, 5000, [0; 6]), ENOSYS);
         if native == numbers::X86_64.audit {
             assert_eq!(run(&program, native, X32 | 1, [0; 6]), ENOSYS);
-            assert_eq!(run(&program, X86, 4, [0; 6]), ALLOW, "write of 32-bit programs");
-            assert_eq!(run(&program, X86, 21, [0; 6]), EPERM, "mount of 32-bit programs");
+            assert_eq!(
+                run(&program, X86, 4, [0; 6]),
+                ALLOW,
+                "write of 32-bit programs"
+            );
+            assert_eq!(
+                run(&program, X86, 21, [0; 6]),
+                EPERM,
+                "mount of 32-bit programs"
+            );
         }
     }
 

@@ -248,17 +248,11 @@ fn own(stream: &OwnedFd, identity: &Identity) {
     };
     let null = rustix::fs::makedev(1, 3);
     let kind = FileType::from_raw_mode(stat.st_mode);
-    let ours = kind == FileType::Fifo
-        || (kind == FileType::CharacterDevice && stat.st_rdev != null);
+    let ours =
+        kind == FileType::Fifo || (kind == FileType::CharacterDevice && stat.st_rdev != null);
     if ours && stat.st_uid != identity.uid {
         let owner = rustix::fs::Uid::from_raw(identity.uid);
-        let _ = rustix::fs::chownat(
-            stream,
-            "",
-            Some(owner),
-            None,
-            AtFlags::EMPTY_PATH,
-        );
+        let _ = rustix::fs::chownat(stream, "", Some(owner), None, AtFlags::EMPTY_PATH);
     }
 }
 
@@ -367,7 +361,8 @@ fn put_reaper_between(stdio: &Stdio) -> Result<(), Failure> {
         0 => {
             let _ = rustix::process::setpgid(None, None);
             if matches!(stdio, Stdio::Terminal { .. }) {
-                let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
+                let _ =
+                    rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
             }
             Ok(())
         }

@@ -31,11 +31,7 @@ fn control(file: &File, command: libc::c_int, lock: &mut libc::flock) -> io::Res
 
 /// Takes the lock on `byte`; `false` if another open file has it.
 pub(crate) fn try_lock(file: &File, byte: i64) -> io::Result<bool> {
-    match control(
-        file,
-        libc::F_OFD_SETLK,
-        &mut record(libc::F_WRLCK, byte),
-    ) {
+    match control(file, libc::F_OFD_SETLK, &mut record(libc::F_WRLCK, byte)) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
             Ok(false)

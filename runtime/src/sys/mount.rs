@@ -28,11 +28,7 @@ pub(crate) fn filesystem(
         }
     }
     rustix::mount::fsconfig_create(context.as_fd())?;
-    let mount = rustix::mount::fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        attributes,
-    )?;
+    let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     Ok(mount)
 }
 
@@ -49,8 +45,7 @@ pub(crate) fn clone_tree(at: BorrowedFd<'_>, recursive: bool) -> io::Result<Owne
 
 /// Attaches a detached mount on what `target` is.
 pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
-    let flags =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, c"", target, c"", flags)?)
 }
 

@@ -69,7 +69,8 @@ const ALWAYS: &str = "\
 /// Address families that may be opened: not the kernel's crypto (38), not the hypervisor (40).
 const SOCKET_FAMILIES_FROM: u64 = 12;
 const SOCKET_FAMILIES: [u64; 25] = [
-    13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44, 45,
+    13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44,
+    45,
 ];
 
 /// `personality(2)`: Linux, `UNAME26`, `ADDR_NO_RANDOMIZE`-like flags that harm nobody, and the question.

@@ -1,0 +1,132 @@
+//! `ply container`: the verbs on containers as a group.
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use clap::Subcommand;
+use runtime::container::ContainerFilter;
+use runtime::container::Status;
+
+use super::attach;
+use super::create;
+use super::diff;
+use super::inspect;
+use super::kill;
+use super::logs;
+use super::ps;
+use super::rename;
+use super::restart;
+use super::rm;
+use super::run as run_command;
+use super::start;
+use super::stop;
+use super::wait;
+use crate::command_error::CommandError;
+use crate::context::Context;
+use crate::output::outln;
+
+/// Manage containers
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Attach(attach::Args),
+    Create(Box<create::Args>),
+    Diff(diff::Args),
+    Inspect(InspectArgs),
+    Kill(kill::Args),
+    Logs(logs::Args),
+    #[command(alias = "list", alias = "ps")]
+    Ls(ps::Args),
+    Prune(PruneArgs),
+    Rename(rename::Args),
+    Restart(restart::Args),
+    #[command(alias = "remove")]
+    Rm(rm::Args),
+    Run(Box<run_command::Args>),
+    Start(start::Args),
+    Stop(stop::Args),
+    Wait(wait::Args),
+}
+
+/// Show all that is known of containers
+#[derive(Debug, ClapArgs)]
+struct InspectArgs {
+    /// Format the output: `json` or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Remove all containers that do not run
+#[derive(Debug, ClapArgs)]
+struct PruneArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    match args.verb {
+        Verb::Attach(args) => attach::run(args, context),
+        Verb::Create(args) => create::run(*args, context),
+        Verb::Diff(args) => diff::run(args, context),
+        Verb::Inspect(args) => inspect_containers(&args, context),
+        Verb::Kill(args) => kill::run(args, context),
+        Verb::Logs(args) => logs::run(args, context),
+        Verb::Ls(args) => ps::run(args, context),
+        Verb::Prune(args) => prune(&args, context),
+        Verb::Rename(args) => rename::run(args, context),
+        Verb::Restart(args) => restart::run(args, context),
+        Verb::Rm(args) => rm::run(args, context),
+        Verb::Run(args) => run_command::run(*args, context),
+        Verb::Start(args) => start::run(args, context),
+        Verb::Stop(args) => stop::run(args, context),
+        Verb::Wait(args) => wait::run(args, context),
+    }
+}
+
+fn inspect_containers(args: &InspectArgs, context: &Context) -> Result<ExitCode, CommandError> {
+    let engine = context.engine()?;
+    inspect::show(
+        &args.containers,
+        args.format.as_deref(),
+        |name| match engine.container(name) {
+            Ok(container) => Ok(Some(engine.inspect_container(&container))),
+            Err(error) => Err(format!("Error: {error}")),
+        },
+    )
+}
+
+fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> {
+    let warning = "WARNING! This will remove all stopped containers.";
+    if !args.force && !crate::terminal::confirm(warning) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let engine = context.engine()?;
+    let containers = engine
+        .containers(true, &ContainerFilter::default())
+        .map_err(CommandError::failed)?;
+    let mut removed = Vec::new();
+    for container in containers {
+        // One that was started since is refused, and stays.
+        if container.state.status != Status::Running
+            && engine
+                .remove_container(container.id.as_str(), false)
+                .is_ok()
+        {
+            removed.push(container.id);
+        }
+    }
+    if !removed.is_empty() {
+        outln!("Deleted Containers:");
+        removed.iter().for_each(|id| outln!("{id}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,461 @@
+//! The options that `run` and `create` share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use runtime::Engine;
+use runtime::cgroup::Resources;
+use runtime::container::ContainerError;
+use runtime::container::CreateOptions;
+use runtime::image::ImageError;
+use runtime::image::Platform;
+use runtime::image::PullOptions;
+use runtime::progress::Progress;
+use runtime::progress::Silent;
+use runtime::reference::Reference;
+use runtime::sandbox::Limit;
+
+use crate::command_error::CommandError;
+use crate::hello_world;
+use crate::progress::Shown;
+use crate::progress::Stream;
+
+/// When an image is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Pull {
+    /// Before every run
+    Always,
+    /// When it is not here
+    Missing,
+    /// Not at all
+    Never,
+}
+
+/// What a container is to be.
+#[derive(Debug, ClapArgs)]
+#[command(disable_help_flag = true)]
+pub(crate) struct ContainerOptions {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Add a line to /etc/hosts (`host:ip`)
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<String>,
+    /// Attach to STDIN, STDOUT or STDERR
+    #[arg(short, long, value_name = "STREAM")]
+    pub(crate) attach: Vec<String>,
+    /// Add a Linux capability
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// Drop a Linux capability
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// Write the container's id to this file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Number of CPUs
+    #[arg(long, value_name = "NUMBER", value_parser = parse_cpus)]
+    cpus: Option<u64>,
+    /// NIS domain name
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    /// Set an environment variable; without a value, to ours
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Add a group to the user's
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// The container's host name
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Run an init that passes signals on and reaps processes
+    #[arg(long)]
+    init: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Set a label
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
+    /// Limit of memory
+    #[arg(short, long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory: Option<u64>,
+    /// The container's name
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The network: `none` or `host`
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: Option<String>,
+    /// Limit of processes; -1 is none
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// Choose this platform where the image has several
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
+    platform: Option<String>,
+    /// Give all capabilities and devices
+    #[arg(long)]
+    privileged: bool,
+    /// When to fetch the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: Pull,
+    /// Show no progress of a pull
+    #[arg(short, long)]
+    quiet: bool,
+    /// Make the container's root read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Security options (`no-new-privileges`, `seccomp=unconfined`)
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    shm_size: Option<u64>,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds until a container that is being stopped is killed
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    stop_timeout: Option<i64>,
+    /// Mount a tmpfs
+    #[arg(long, value_name = "DIR[:OPTIONS]")]
+    tmpfs: Vec<String>,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Limits of each process (`nofile=1024:2048`)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = parse_ulimit)]
+    ulimit: Vec<Limit>,
+    /// User and group, names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Show a host's file or directory in the container
+    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    volume: Vec<String>,
+    /// Directory the command starts in
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// The image, then the command and its arguments
+    #[arg(
+        value_name = "IMAGE [COMMAND [ARG...]]",
+        required = true,
+        trailing_var_arg = true
+    )]
+    words: Vec<String>,
+}
+
+/// The streams a client is at, by the flags.
+pub(crate) fn attached(attach: &[String], interactive: bool) -> Result<[bool; 3], CommandError> {
+    if attach.is_empty() {
+        return Ok([interactive, true, true]);
+    }
+    let mut streams = [false; 3];
+    for stream in attach {
+        match stream.to_ascii_lowercase().as_str() {
+            "stdin" => streams[0] = true,
+            "stdout" => streams[1] = true,
+            "stderr" => streams[2] = true,
+            _ => {
+                return Err(CommandError::with_code(
+                    125,
+                    format_args!(
+                        "invalid argument {stream:?} for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and \
+                         STDERR"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(streams)
+}
+
+impl ContainerOptions {
+    /// Returns the engine's options.
+    pub(crate) fn create_options(&self, detach: bool) -> Result<CreateOptions, CommandError> {
+        let image = self.words.first().cloned().unwrap_or_default();
+        let streams = match detach {
+            true => [false; 3],
+            false => attached(&self.attach, self.interactive)?,
+        };
+        let mut env = Vec::new();
+        for file in &self.env_file {
+            env.extend(read_env_file(file)?);
+        }
+        env.extend(self.env.iter().cloned());
+        Ok(CreateOptions {
+            image,
+            name: self
+                .name
+                .clone()
+                .map(|name| name.strip_prefix('/').map_or(name.clone(), str::to_owned)),
+            command: self.words[1..].to_vec(),
+            entrypoint: self.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
+            env: env.into_iter().filter_map(with_value).collect(),
+            working_dir: self.workdir.clone(),
+            user: self.user.clone(),
+            labels: labels(&self.label),
+            tty: self.tty,
+            open_stdin: self.interactive,
+            stdin_once: self.interactive && !detach,
+            attach: streams,
+            hostname: self.hostname.clone(),
+            domainname: self.domainname.clone(),
+            network: self.network.clone(),
+            volumes: self.volume.clone(),
+            tmpfs: self.tmpfs.clone(),
+            read_only: self.read_only,
+            init: self.init,
+            auto_remove: self.rm,
+            privileged: self.privileged,
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            security_opt: self.security_opt.clone(),
+            resources: Resources {
+                memory: self.memory.filter(|memory| *memory > 0),
+                nano_cpus: self.cpus.filter(|cpus| *cpus > 0),
+                pids: self
+                    .pids_limit
+                    .and_then(|pids| u64::try_from(pids).ok())
+                    .filter(|pids| *pids > 0),
+            },
+            ulimits: self.ulimit.clone(),
+            shm_size: self.shm_size,
+            group_add: self.group_add.clone(),
+            extra_hosts: self.add_host.clone(),
+            stop_signal: self.stop_signal.clone(),
+            stop_timeout: self.stop_timeout,
+        })
+    }
+
+    /// Makes sure that the image is here, by a pull if it is not and may be fetched.
+    fn fetch(&self, engine: &Engine) -> Result<(), CommandError> {
+        let name = &self.words[0];
+        let failed = |error: &dyn std::fmt::Display| {
+            CommandError::with_code(125, format_args!("ply: {error}"))
+        };
+        let reference: Result<Reference, _> = name.parse();
+        let is_here = match engine.image(name) {
+            Ok(_) => true,
+            Err(ImageError::NoSuchImage(_)) => false,
+            Err(error) => return Err(failed(&error)),
+        };
+        if is_here && self.pull != Pull::Always {
+            return Ok(());
+        }
+        let reference = reference.map_err(|error| failed(&error))?.or_latest();
+        if self.pull == Pull::Never {
+            return Err(failed(&ImageError::NoSuchImage(reference.familiar())));
+        }
+        if !is_here {
+            eprintln!("Unable to find image '{}' locally", reference.familiar());
+        }
+        if hello_world::is_meant(&reference) {
+            return hello_world::load(engine).map_err(|error| failed(&error));
+        }
+        let platform = self
+            .platform
+            .as_deref()
+            .map(str::parse::<Platform>)
+            .transpose();
+        let options = PullOptions {
+            platform: platform.map_err(|error| failed(&error))?,
+            ..PullOptions::default()
+        };
+        let shown = Shown::new(Stream::Stderr);
+        let progress: &dyn Progress = if self.quiet { &Silent } else { &shown };
+        engine
+            .pull(&reference, &options, progress)
+            .map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    /// Makes the container, having fetched its image where it was not here.
+    pub(crate) fn create<T>(
+        &self,
+        engine: &Engine,
+        make: impl Fn() -> Result<T, ContainerError>,
+    ) -> Result<T, CommandError> {
+        if let Some(path) = &self.cidfile
+            && path.exists()
+        {
+            return Err(CommandError::with_code(
+                125,
+                format_args!(
+                    "ply: container ID file found, make sure the other container isn't running or delete {}",
+                    path.display()
+                ),
+            ));
+        }
+        if self.pull == Pull::Always {
+            self.fetch(engine)?;
+        }
+        match make() {
+            Err(ContainerError::Image(ImageError::NoSuchImage(_))) => {
+                self.fetch(engine)?;
+                make().map_err(|error| CommandError::start(&error))
+            }
+            made => made.map_err(|error| CommandError::start(&error)),
+        }
+    }
+
+    /// Writes the id down where it was asked for.
+    pub(crate) fn write_cidfile(&self, id: &str) -> Result<(), CommandError> {
+        let Some(path) = &self.cidfile else {
+            return Ok(());
+        };
+        std::fs::write(path, id).map_err(|error| {
+            let words = crate::words::of(&error);
+            CommandError::with_code(
+                125,
+                format_args!(
+                    "ply: failed to create the container ID file: open {}: {words}",
+                    path.display()
+                ),
+            )
+        })
+    }
+}
+
+fn labels(labels: &[String]) -> BTreeMap<String, String> {
+    labels
+        .iter()
+        .map(|label| label.split_once('=').unwrap_or((label, "")))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Gives a variable without a value ours; one that we do not have is taken out of the image's.
+fn with_value(variable: String) -> Option<String> {
+    if variable.contains('=') {
+        return Some(variable);
+    }
+    match std::env::var(&variable) {
+        Ok(value) => Some(format!("{variable}={value}")),
+        Err(_) => Some(variable),
+    }
+}
+
+fn read_env_file(path: &PathBuf) -> Result<Vec<String>, CommandError> {
+    let failed = |words: String| CommandError::with_code(125, format_args!("ply: {words}"));
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        failed(format!(
+            "open {}: {}",
+            path.display(),
+            crate::words::of(&error)
+        ))
+    })?;
+    let mut variables = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split('=').next().unwrap_or_default();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(failed(format!(
+                "poorly formatted environment: variable '{name}' contains whitespaces"
+            )));
+        }
+        variables.push(line.to_owned());
+    }
+    Ok(variables)
+}
+
+/// Reads a size as Docker does: a number with `b`, `k`, `m`, `g` or `t`, powers of 1024.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let invalid = || format!("invalid size: '{text}'");
+    let lower = text.trim().to_ascii_lowercase();
+    let lower = lower
+        .strip_suffix("ib")
+        .or(lower.strip_suffix('b'))
+        .unwrap_or(&lower);
+    let (digits, power) = match lower.as_bytes().last() {
+        Some(b'k') => (&lower[..lower.len() - 1], 1),
+        Some(b'm') => (&lower[..lower.len() - 1], 2),
+        Some(b'g') => (&lower[..lower.len() - 1], 3),
+        Some(b't') => (&lower[..lower.len() - 1], 4),
+        _ => (lower, 0),
+    };
+    let number: f64 = digits.trim().parse().map_err(|_| invalid())?;
+    match number.is_finite() && number >= 0.0 {
+        true => Ok((number * 1024f64.powi(power)) as u64),
+        false => Err(invalid()),
+    }
+}
+
+/// Reads a number of processors; returns billionths.
+fn parse_cpus(text: &str) -> Result<u64, String> {
+    let number: f64 = text
+        .parse()
+        .map_err(|_| format!("failed to parse {text} as a rational number"))?;
+    match number.is_finite() && number >= 0.0 {
+        true => Ok((number * 1e9).round() as u64),
+        false => Err(format!("failed to parse {text} as a rational number")),
+    }
+}
+
+fn parse_ulimit(text: &str) -> Result<Limit, String> {
+    let invalid = || format!("invalid ulimit argument: {text}");
+    let (name, limits) = text.split_once('=').ok_or_else(invalid)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| match text {
+        "-1" => Ok(u64::MAX),
+        text => text.parse::<u64>().map_err(|_| invalid()),
+    };
+    let limit = Limit {
+        name: name.to_owned(),
+        soft: number(soft)?,
+        hard: number(hard)?,
+    };
+    match limit.soft <= limit.hard {
+        true => Ok(limit),
+        false => Err(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in [
+            ("512m", Some(512 << 20)),
+            ("1g", Some(1 << 30)),
+            ("1.5k", Some(1536)),
+            ("64MB", Some(64 << 20)),
+            ("1GiB", Some(1 << 30)),
+            ("7", Some(7)),
+            ("-1", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_bytes(text).ok(), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_have_a_soft_and_a_hard_part() {
+        let limit = parse_ulimit("nofile=1024:2048").expect("a limit");
+        assert_eq!((limit.soft, limit.hard), (1024, 2048));
+        assert_eq!(parse_ulimit("nproc=5").expect("a limit").hard, 5);
+        assert!(parse_ulimit("nofile=3:2").is_err());
+        assert!(parse_ulimit("nofile").is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! `ply create`
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+
+use super::container_options::ContainerOptions;
+use crate::command_error::CommandError;
+use crate::context::Context;
+use crate::output::outln;
+
+/// Make a container without starting it
+#[derive(Debug, ClapArgs)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    container: ContainerOptions,
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let options = args.container.create_options(false)?;
+    let engine = context.engine()?;
+    // Docker's `create` fails with 1 where `run` fails with 125.
+    let id = args
+        .container
+        .create(&engine, || engine.create_container(&options))?;
+    args.container.write_cidfile(id.as_str())?;
+    outln!("{id}");
+    Ok(ExitCode::SUCCESS)
+}

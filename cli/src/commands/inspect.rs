@@ -1,0 +1,84 @@
+//! `ply inspect`
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use runtime::Engine;
+use runtime::container::ContainerError;
+use runtime::image::ImageError;
+use serde_json::Value;
+
+use crate::command_error::CommandError;
+use crate::context::Context;
+use crate::format;
+use crate::output::out;
+
+/// Show all that is known of containers or images
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Format the output: `json` or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Only things of this kind: `container` or `image`
+    #[arg(long, value_name = "KIND")]
+    r#type: Option<Kind>,
+    /// Names or ids
+    #[arg(value_name = "NAME|ID", required = true)]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Container,
+    Image,
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let engine = context.engine()?;
+    show(&args.names, args.format.as_deref(), |name| {
+        find(&engine, args.r#type, name)
+    })
+}
+
+/// Prints what is found of each name; what is not found is told at the end.
+pub(super) fn show(
+    names: &[String],
+    format: Option<&str>,
+    mut find: impl FnMut(&str) -> Result<Option<Value>, String>,
+) -> Result<ExitCode, CommandError> {
+    let mut found = Vec::new();
+    let mut failures = Vec::new();
+    for name in names {
+        match find(name) {
+            Ok(Some(value)) => found.push(value),
+            Ok(None) => failures.push(format!("Error: No such object: {name}")),
+            Err(words) => failures.push(words),
+        }
+    }
+    out!(
+        "{}",
+        format::inspected(format, &found).map_err(CommandError::failed)?
+    );
+    match failures.is_empty() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(CommandError::failed(failures.join("\n"))),
+    }
+}
+
+fn find(engine: &Engine, kind: Option<Kind>, name: &str) -> Result<Option<Value>, String> {
+    if kind != Some(Kind::Image) {
+        match engine.container(name) {
+            Ok(container) => return Ok(Some(engine.inspect_container(&container))),
+            Err(ContainerError::NoSuchContainer(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    if kind != Some(Kind::Container) {
+        match engine.inspect_image(name) {
+            Ok(image) => return Ok(Some(image)),
+            Err(ImageError::NoSuchImage(_) | ImageError::Reference(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,177 @@
+//! `ply ps`
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use runtime::container::Container;
+use runtime::container::ContainerFilter;
+use runtime::container::Status;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::age;
+use crate::command_error::CommandError;
+use crate::context::Context;
+use crate::format::Listing;
+use crate::output::out;
+use crate::output::outln;
+
+/// List containers
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Show all containers, not just running ones
+    #[arg(short, long)]
+    all: bool,
+    /// Only containers that fit (`name`, `id`, `status`, `exited`, `label`, `ancestor`, `before`, `since`)
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Format the output: `table`, `table TEMPLATE`, `json` or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show the last containers made, running or not
+    #[arg(short = 'n', long, value_name = "NUMBER", allow_hyphen_values = true)]
+    last: Option<i64>,
+    /// Show the last container made
+    #[arg(short, long)]
+    latest: bool,
+    /// Do not shorten ids and commands
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print only ids
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const LISTING: Listing<'_> = Listing {
+    row: "container",
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+    headings: &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("RunningFor", "CREATED"),
+        ("Status", "STATUS"),
+        ("State", "STATE"),
+        ("Ports", "PORTS"),
+        ("Names", "NAMES"),
+        ("Labels", "LABELS"),
+        ("Label()", "LABEL"),
+        ("Mounts", "MOUNTS"),
+        ("Networks", "NETWORKS"),
+        ("Size", "SIZE"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+    ],
+};
+
+pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let mut filter = ContainerFilter::default();
+    for one in &args.filter {
+        filter.add(one).map_err(CommandError::failed)?;
+    }
+    let last = match args.latest {
+        true => Some(1),
+        false => args
+            .last
+            .and_then(|last| usize::try_from(last).ok())
+            .filter(|last| *last > 0),
+    };
+    let mut containers = context
+        .engine()?
+        .containers(args.all || last.is_some(), &filter)
+        .map_err(CommandError::failed)?;
+    containers.truncate(last.unwrap_or(usize::MAX));
+    if args.quiet {
+        for container in &containers {
+            outln!("{}", id(container, args.no_trunc));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Value> = containers
+        .iter()
+        .map(|container| fields(container, args.no_trunc))
+        .collect();
+    let text = LISTING
+        .write(args.format.as_deref(), &rows)
+        .map_err(CommandError::failed)?;
+    out!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn id(container: &Container, whole: bool) -> &str {
+    match whole {
+        true => container.id.as_str(),
+        false => container.id.short(),
+    }
+}
+
+/// Returns the fields that a template or `json` shows.
+fn fields(container: &Container, whole: bool) -> Value {
+    let config = &container.config;
+    let labels: Vec<String> = config
+        .labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let mounts: Vec<String> = config
+        .mounts
+        .iter()
+        .map(|mount| match &mount.source {
+            runtime::sandbox::MountSource::Bind(source) => source.display().to_string(),
+            runtime::sandbox::MountSource::Tmpfs(_) => mount.target.display().to_string(),
+        })
+        .collect();
+    let network = match config.network_mode.as_str() {
+        "default" => "none",
+        mode => mode,
+    };
+    json!({
+        "Command": command(&config.arguments(), whole),
+        "CreatedAt": age::written_out(container.created),
+        "ID": id(container, whole),
+        "Image": image(&config.image, whole),
+        "Labels": labels.join(","),
+        "LocalVolumes": "0",
+        "Mounts": mounts.join(","),
+        "Names": container.name,
+        "Networks": network,
+        "Ports": "",
+        "RunningFor": age::age(Some(container.created)),
+        "Size": "0B",
+        "State": container.state.status.as_str(),
+        "Status": status(container),
+    })
+}
+
+/// Returns the command in quotes, cut at 20 characters.
+fn command(arguments: &[String], whole: bool) -> String {
+    const LONGEST: usize = 20;
+    let mut text = arguments.join(" ");
+    if !whole && text.chars().count() > LONGEST {
+        text = text.chars().take(LONGEST - 1).chain(['…']).collect();
+    }
+    format!("\"{text}\"")
+}
+
+/// Returns the image as it was called; an id is shortened.
+fn image(name: &str, whole: bool) -> String {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    let is_id = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match is_id && !whole {
+        true => digits[..12].to_owned(),
+        false => name.to_owned(),
+    }
+}
+
+fn status(container: &Container) -> String {
+    let state = &container.state;
+    match state.status {
+        Status::Created => "Created".to_owned(),
+        Status::Running => match state.started {
+            Some(started) => format!("Up {}", age::since(started)),
+            None => "Up".to_owned(),
+        },
+        Status::Exited => format!("Exited ({}) {}", state.exit_code, age::age(state.finished)),
+        Status::Removing => "Removal In Progress".to_owned(),
+    }
+}

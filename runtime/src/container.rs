@@ -1,0 +1,225 @@
+//! Containers: their rows, and the verbs on them.
+//!
+//! What a container is made of is a row of `state.db` (its whole configuration included) and `containers/<id>/`
+//! (`upper/`, `work/`, `log`, the files bound over /etc), made when it first starts. Being alive is a lock in the run
+//! directory, held by its monitor ([`liveness`]); the row says only what was last recorded. Every verb first looks at
+//! the rows that claim to run and buries those whose monitor is dead.
+
+mod config;
+mod control;
+mod create;
+mod images;
+mod inspect;
+mod list;
+pub(crate) mod liveness;
+mod logs;
+mod names;
+mod remove;
+pub(crate) mod rows;
+mod start;
+mod tree;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::image::ImageError;
+
+pub use config::Config;
+pub use control::signal_number;
+pub use create::CreateOptions;
+pub use create::Prepared;
+pub(crate) use images::User;
+pub(crate) use images::users_of;
+pub use list::ContainerFilter;
+pub use logs::LogEntry;
+pub use logs::LogOptions;
+pub use logs::Logs;
+pub(crate) use rows::SCHEMA;
+pub use start::StartOptions;
+pub use tree::ContainerTree;
+pub use tree::RunningTree;
+pub use tree::StoppedTree;
+pub use tree::letter;
+
+/// A container's name for good: 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId(pub(crate) String);
+
+impl ContainerId {
+    fn random() -> ContainerId {
+        let bytes: [u8; 32] = rand::random();
+        ContainerId(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Returns all 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the first 12 digits.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Made, never run.
+    Created,
+    /// Its monitor lives.
+    Running,
+    /// It has run.
+    Exited,
+    /// Being removed, or what a removal that was killed has left.
+    Removing,
+}
+
+impl Status {
+    /// Returns Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Exited => "exited",
+            Status::Removing => "removing",
+        }
+    }
+}
+
+/// What is known of a container's last run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// Where in its life it is.
+    pub status: Status,
+    /// Its first process, while it runs. Only to be shown: it may be another's by the time it is read.
+    pub pid: Option<i32>,
+    /// How it last ended.
+    pub exit_code: i32,
+    /// Why it could last not be started.
+    pub error: String,
+    /// When it last started.
+    pub started: Option<Timestamp>,
+    /// When it last ended.
+    pub finished: Option<Timestamp>,
+}
+
+/// A container.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// Its name for good.
+    pub id: ContainerId,
+    /// Its name for people.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What it is.
+    pub config: Config,
+    /// How it is.
+    pub state: State,
+}
+
+/// What keeps a container verb from doing what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// No container has that name or id.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// Several containers' ids start like that.
+    #[error("Multiple IDs found with provided prefix: {0}")]
+    Ambiguous(String),
+    /// The name is another's.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{by}\". You have to remove (or \
+         rename) that container to be able to reuse that name."
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        by: ContainerId,
+    },
+    /// The options cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is nothing to run.
+    #[error("No command specified")]
+    NoCommand,
+    /// It runs already.
+    #[error("container {0} is already running")]
+    AlreadyRunning(ContainerId),
+    /// It does not run.
+    #[error("Container {0} is not running")]
+    NotRunning(ContainerId),
+    /// Only what runs can be attached to.
+    #[error("You cannot attach to a stopped container, start it first")]
+    CannotAttach,
+    /// A signal for a container that does not run.
+    #[error("Cannot kill container: {name}: Container {id} is not running")]
+    CannotKill {
+        /// As it was called.
+        name: String,
+        /// Its id.
+        id: ContainerId,
+    },
+    /// It would have to be stopped first.
+    #[error(
+        "You cannot remove a running container {0}. Stop the container before attempting removal or force remove"
+    )]
+    RemoveRunning(ContainerId),
+    /// The command could not be started; Docker's exit code for it.
+    #[error("{words}")]
+    Start {
+        /// 125, 126 or 127.
+        code: u8,
+        /// Why.
+        words: String,
+    },
+    /// Its image is not what it should be.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The store of layers failed.
+    #[error(transparent)]
+    Store(#[from] layerfs::store::StoreError),
+    /// Its cgroup could not be swept.
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::CgroupError),
+    /// The database failed.
+    #[error("state.db: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The system refused something on a file of the engine.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The monitor went away or spoke nonsense.
+    #[error("the container's monitor: {0}")]
+    Monitor(#[source] io::Error),
+}
+
+impl ContainerError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> ContainerError {
+        let path = path.into();
+        move |source| ContainerError::Io { path, source }
+    }
+
+    /// Returns the exit code that Docker's `run` and `start` give for the error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ContainerError::Start { code, .. } => *code,
+            _ => 125,
+        }
+    }
+}

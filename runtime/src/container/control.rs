@@ -1,0 +1,237 @@
+//! Signals, stopping, waiting, new names.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use super::Container;
+use super::ContainerError;
+use super::ContainerId;
+use super::Status;
+use super::names;
+use super::rows;
+use crate::Engine;
+use crate::frame;
+use crate::frame::Kind;
+use crate::frame::Request;
+
+/// How many seconds `stop` waits before it kills.
+const GRACE: i64 = 10;
+
+/// Returns a signal's number by its number or its name, with or without `SIG`, in any case.
+pub fn signal_number(name: &str) -> Option<i32> {
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(offset) = bare.strip_prefix("RTMIN+") {
+        return offset
+            .parse::<i32>()
+            .ok()
+            .map(|n| 34 + n)
+            .filter(|n| *n <= 64);
+    }
+    if let Some(offset) = bare.strip_prefix("RTMAX-") {
+        return offset
+            .parse::<i32>()
+            .ok()
+            .map(|n| 64 - n)
+            .filter(|n| *n >= 34);
+    }
+    match bare {
+        "RTMIN" => return Some(34),
+        "RTMAX" => return Some(64),
+        "CLD" => return Some(libc::SIGCHLD),
+        "POLL" => return Some(libc::SIGIO),
+        _ => {}
+    }
+    format!("SIG{bare}")
+        .parse::<nix::sys::signal::Signal>()
+        .ok()
+        .map(|signal| signal as i32)
+}
+
+impl Engine {
+    /// Sends a signal to a running container's first process.
+    pub fn kill_container(&self, name: &str, signal: &str) -> Result<(), ContainerError> {
+        let number = signal_number(signal)
+            .ok_or_else(|| ContainerError::Invalid(format!("Invalid signal: {signal}")))?;
+        let container = self.container(name)?;
+        let refused = || ContainerError::CannotKill {
+            name: name.to_owned(),
+            id: container.id.clone(),
+        };
+        if container.state.status != Status::Running {
+            return Err(refused());
+        }
+        let sent = self.request_done(&container.id, &Request::Signal(number));
+        match sent {
+            Err(ContainerError::NotRunning(_)) => Err(refused()),
+            Ok(()) if number == libc::SIGKILL => self.wait_for_end(&container.id, None).map(|_| ()),
+            sent => sent,
+        }
+    }
+
+    /// Asks a container to end and kills it if it has not after `timeout` seconds (-1: never); one that does not run is
+    /// stopped already.
+    pub fn stop_container(
+        &self,
+        name: &str,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<(), ContainerError> {
+        let container = self.container(name)?;
+        if container.state.status != Status::Running {
+            return Ok(());
+        }
+        let signal = signal
+            .or(container.config.stop_signal.as_deref())
+            .unwrap_or("SIGTERM");
+        let number = signal_number(signal)
+            .ok_or_else(|| ContainerError::Invalid(format!("Invalid signal: {signal}")))?;
+        let timeout = timeout.or(container.config.stop_timeout).unwrap_or(GRACE);
+        let patience = u64::try_from(timeout).ok().map(Duration::from_secs);
+        let ended = |sent| match sent {
+            Err(ContainerError::NotRunning(_)) => Ok(()),
+            sent => sent,
+        };
+        ended(self.request_done(&container.id, &Request::Signal(number)))?;
+        if !self.wait_for_end(&container.id, patience)? {
+            ended(self.request_done(&container.id, &Request::Signal(libc::SIGKILL)))?;
+            self.wait_for_end(&container.id, None)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a container does not run; returns its exit code.
+    pub fn wait_container(&self, name: &str) -> Result<i32, ContainerError> {
+        let container = self.container(name)?;
+        if container.state.status != Status::Running {
+            return Ok(container.state.exit_code);
+        }
+        match self.ask(&container.id, &Request::Wait) {
+            Ok(stream) => match frame::read(&stream).map_err(ContainerError::Monitor)? {
+                Some((Kind::Exit, code)) => frame::number(&code).map_err(ContainerError::Monitor),
+                // The monitor was killed: burying it tells the code.
+                _ => Ok(self.exit_code(&container.id)?.unwrap_or(137)),
+            },
+            Err(ContainerError::NotRunning(id)) => Ok(self.exit_code(&id)?.unwrap_or_default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn exit_code(&self, id: &ContainerId) -> Result<Option<i32>, ContainerError> {
+        self.bury_the_dead()?;
+        let container = rows::by_id(&self.db(), id)?;
+        Ok(container.map(|container| container.state.exit_code))
+    }
+
+    /// Waits until the container's monitor has let go of it; returns whether it has in time.
+    fn wait_for_end(
+        &self,
+        id: &ContainerId,
+        patience: Option<Duration>,
+    ) -> Result<bool, ContainerError> {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        let stream = match self.ask(id, &Request::Wait) {
+            Err(ContainerError::NotRunning(_)) => return Ok(true),
+            stream => stream?,
+        };
+        let left = deadline.map(|deadline| {
+            // Zero would wait for ever.
+            deadline
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(1))
+        });
+        stream
+            .set_read_timeout(left)
+            .map_err(ContainerError::Monitor)?;
+        match frame::read(&stream) {
+            Ok(_) => {
+                self.bury_the_dead()?;
+                Ok(true)
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(ContainerError::Monitor(error)),
+        }
+    }
+
+    /// Asks the monitor for something that has no answer but that it is done.
+    pub(super) fn request_done(
+        &self,
+        id: &ContainerId,
+        request: &Request,
+    ) -> Result<(), ContainerError> {
+        let stream = self.ask(id, request)?;
+        match frame::read(&stream).map_err(ContainerError::Monitor)? {
+            Some((Kind::Done, _)) => Ok(()),
+            Some((Kind::Failed, words)) => {
+                let words =
+                    String::from_utf8_lossy(words.get(1..).unwrap_or_default()).into_owned();
+                Err(ContainerError::Invalid(words))
+            }
+            _ => Err(ContainerError::NotRunning(id.clone())),
+        }
+    }
+
+    /// Gives a container another name.
+    pub fn rename_container(&self, name: &str, to: &str) -> Result<(), ContainerError> {
+        let container = self.container(name)?;
+        let to = to.strip_prefix('/').unwrap_or(to);
+        if !names::is_valid(to) {
+            return Err(ContainerError::Invalid(format!(
+                "Invalid container name ({to}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            )));
+        }
+        if container.name == to {
+            return Err(ContainerError::Invalid(
+                "Renaming a container with the same name as its current name".to_owned(),
+            ));
+        }
+        let db = self.db();
+        match rows::rename(&db, &container.id, to) {
+            Ok(()) => Ok(()),
+            Err(error) => match rows::by_name(&db, to)? {
+                Some(Container { id, .. }) => {
+                    let conflict = ContainerError::NameInUse {
+                        name: to.to_owned(),
+                        by: id,
+                    };
+                    Err(ContainerError::Invalid(format!(
+                        "Error when allocating new name: {conflict}"
+                    )))
+                }
+                None => Err(error.into()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (name, number) in [
+            ("9", Some(9)),
+            ("KILL", Some(9)),
+            ("sigterm", Some(15)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("0", None),
+            ("65", None),
+            ("NOSUCH", None),
+            ("", None),
+        ] {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
+}

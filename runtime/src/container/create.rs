@@ -1,0 +1,496 @@
+//! Making a container: the options of `create` and `run` put on what the image says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::Config;
+use super::Container;
+use super::ContainerError;
+use super::ContainerId;
+use super::State;
+use super::Status;
+use super::config::merge_env;
+use super::liveness::Busy;
+use super::names;
+use super::rows;
+use crate::Engine;
+use crate::cgroup::Resources;
+use crate::image::Image;
+use crate::sandbox::Capabilities;
+use crate::sandbox::Limit;
+use crate::sandbox::Mount;
+use crate::sandbox::MountSource;
+use crate::sandbox::Network;
+
+/// Docker's size of /dev/shm.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// Docker's smallest memory limit.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+/// The longest name `sethostname(2)` takes.
+const LONGEST_HOSTNAME: usize = 64;
+
+/// What a container is to be, over what its image says.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// The image's name or id.
+    pub image: String,
+    /// The container's name; one is made up if there is none.
+    pub name: Option<String>,
+    /// Replaces the image's command.
+    pub command: Vec<String>,
+    /// Replaces the image's entrypoint, and with it the image's command.
+    pub entrypoint: Option<Vec<String>>,
+    /// `NAME=value` put over the image's.
+    pub env: Vec<String>,
+    /// Replaces the image's working directory.
+    pub working_dir: Option<String>,
+    /// Replaces the image's user.
+    pub user: Option<String>,
+    /// Labels put over the image's.
+    pub labels: BTreeMap<String, String>,
+    /// Whether the streams are a terminal.
+    pub tty: bool,
+    /// Whether standard input is kept open.
+    pub open_stdin: bool,
+    /// Whether standard input ends with its first client.
+    pub stdin_once: bool,
+    /// Which streams `start -a` attaches: input, output, error.
+    pub attach: [bool; 3],
+    /// The host's name; the short id if there is none.
+    pub hostname: Option<String>,
+    /// The NIS domain.
+    pub domainname: Option<String>,
+    /// `--network`'s argument.
+    pub network: Option<String>,
+    /// `--volume`'s arguments.
+    pub volumes: Vec<String>,
+    /// `--tmpfs`'s arguments.
+    pub tmpfs: Vec<String>,
+    /// Whether the root is read-only.
+    pub read_only: bool,
+    /// Whether a reaper is pid 1.
+    pub init: bool,
+    /// Whether the container's end is its removal.
+    pub auto_remove: bool,
+    /// Whether it has no walls but the namespaces.
+    pub privileged: bool,
+    /// Capabilities beyond the defaults.
+    pub cap_add: Vec<String>,
+    /// Defaults it lacks.
+    pub cap_drop: Vec<String>,
+    /// `--security-opt`'s arguments.
+    pub security_opt: Vec<String>,
+    /// Limits of the whole container.
+    pub resources: Resources,
+    /// Limits of each process.
+    pub ulimits: Vec<Limit>,
+    /// Bytes of /dev/shm.
+    pub shm_size: Option<u64>,
+    /// Groups beyond the user's.
+    pub group_add: Vec<String>,
+    /// `name:address` for /etc/hosts.
+    pub extra_hosts: Vec<String>,
+    /// What `stop` sends.
+    pub stop_signal: Option<String>,
+    /// How many seconds `stop` waits; -1 for ever.
+    pub stop_timeout: Option<i64>,
+}
+
+/// A container that was made to be started at once; nobody else starts, removes or buries it meanwhile.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) container: Container,
+    pub(super) busy: Busy,
+}
+
+impl Prepared {
+    /// Returns the container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.container.id
+    }
+}
+
+impl Engine {
+    /// Makes a container; it does not run yet.
+    pub fn create_container(&self, options: &CreateOptions) -> Result<ContainerId, ContainerError> {
+        let container = self.new_container(options, Status::Created)?;
+        Ok(container.0.id)
+    }
+
+    /// Makes a container for [`Engine::start_prepared`].
+    pub fn prepare_container(&self, options: &CreateOptions) -> Result<Prepared, ContainerError> {
+        let (container, busy) = self.new_container(options, Status::Running)?;
+        Ok(Prepared { container, busy })
+    }
+
+    fn new_container(
+        &self,
+        options: &CreateOptions,
+        status: Status,
+    ) -> Result<(Container, Busy), ContainerError> {
+        let image = self.image(&options.image)?;
+        let id = ContainerId::random();
+        let config = configure(options, &image, &id)?;
+        if let Some(name) = &options.name
+            && !names::is_valid(name)
+        {
+            return Err(ContainerError::Invalid(format!(
+                "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            )));
+        }
+        let now = Timestamp::now();
+        let mut container = Container {
+            id,
+            name: options.name.clone().unwrap_or_default(),
+            created: now,
+            config,
+            state: State {
+                status,
+                pid: None,
+                exit_code: 0,
+                error: String::new(),
+                started: (status == Status::Running).then_some(now),
+                finished: None,
+            },
+        };
+        let busy = self.keep_busy(&container.id)?;
+        let mut tries = 0;
+        let inserted = loop {
+            if options.name.is_none() {
+                container.name = names::generate(tries);
+            }
+            match rows::insert(&self.db(), &container) {
+                Err(ContainerError::NameInUse { .. }) if options.name.is_none() => tries += 1,
+                inserted => break inserted,
+            }
+        };
+        match inserted {
+            Ok(()) => Ok((container, busy)),
+            Err(error) => {
+                busy.sweep();
+                Err(error)
+            }
+        }
+    }
+}
+
+fn configure(
+    options: &CreateOptions,
+    image: &Image,
+    id: &ContainerId,
+) -> Result<Config, ContainerError> {
+    let invalid = |words: String| Err(ContainerError::Invalid(words));
+    let of_image = image.config.config().clone().unwrap_or_default();
+    let set = |strings: &Option<Vec<String>>| strings.clone().unwrap_or_default();
+    let (entrypoint, command) = match &options.entrypoint {
+        Some(entrypoint) => (
+            Some(entrypoint.clone())
+                .filter(|arguments| arguments.iter().any(|argument| !argument.is_empty())),
+            options.command.clone(),
+        ),
+        None if options.command.is_empty() => (of_image.entrypoint().clone(), set(of_image.cmd())),
+        None => (of_image.entrypoint().clone(), options.command.clone()),
+    };
+    let entrypoint = entrypoint.filter(|entrypoint| !entrypoint.is_empty());
+    if entrypoint.is_none() && command.is_empty() {
+        return Err(ContainerError::NoCommand);
+    }
+    let (network, network_mode) = network(options.network.as_deref())?;
+    let hostname = match &options.hostname {
+        Some(hostname) if !is_hostname(hostname) => {
+            return invalid(format!("invalid hostname: {hostname:?}"));
+        }
+        Some(hostname) => hostname.clone(),
+        None if network == Network::Host => host_name(),
+        None => id.short().to_owned(),
+    };
+    let working_dir = options
+        .working_dir
+        .clone()
+        .or_else(|| of_image.working_dir().clone())
+        .filter(|path| !path.is_empty())
+        .unwrap_or_else(|| "/".to_owned());
+    if !working_dir.starts_with('/') {
+        return invalid(format!(
+            "the working directory '{working_dir}' is invalid, it needs to be an absolute path"
+        ));
+    }
+    Capabilities::of_flags(options.privileged, &options.cap_add, &options.cap_drop)
+        .map_err(|error| ContainerError::Invalid(error.to_string()))?;
+    for option in &options.security_opt {
+        check_security_option(option)?;
+    }
+    if options
+        .resources
+        .memory
+        .is_some_and(|memory| memory < LEAST_MEMORY)
+    {
+        return invalid("Minimum memory limit allowed is 6MB".to_owned());
+    }
+    let stop_signal = options
+        .stop_signal
+        .clone()
+        .or_else(|| of_image.stop_signal().clone());
+    if let Some(signal) = &options.stop_signal
+        && super::control::signal_number(signal).is_none()
+    {
+        return invalid(format!("Invalid signal: {signal}"));
+    }
+    let mut env = vec![format!("PATH={}", crate::sandbox::DEFAULT_PATH)];
+    env.push(format!("HOSTNAME={hostname}"));
+    if options.tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    let env = merge_env(&merge_env(&env, &set(of_image.env())), &options.env);
+    let mut labels: BTreeMap<String, String> = of_image
+        .labels()
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    labels.extend(options.labels.clone());
+    Ok(Config {
+        image: options.image.clone(),
+        image_id: image.id.to_string(),
+        layers: image.layers.iter().map(ToString::to_string).collect(),
+        hostname,
+        domainname: options.domainname.clone().unwrap_or_default(),
+        user: options
+            .user
+            .clone()
+            .or_else(|| of_image.user().clone())
+            .unwrap_or_default(),
+        env,
+        entrypoint,
+        command,
+        working_dir,
+        labels,
+        tty: options.tty,
+        open_stdin: options.open_stdin,
+        stdin_once: options.stdin_once,
+        attach: options.attach,
+        stop_signal,
+        stop_timeout: options.stop_timeout,
+        mounts: mounts(options)?,
+        binds: options.volumes.clone(),
+        read_only: options.read_only,
+        network,
+        network_mode,
+        init: options.init,
+        auto_remove: options.auto_remove,
+        privileged: options.privileged,
+        cap_add: options.cap_add.clone(),
+        cap_drop: options.cap_drop.clone(),
+        security_opt: options.security_opt.clone(),
+        resources: options.resources.clone(),
+        ulimits: options.ulimits.clone(),
+        shm_size: options
+            .shm_size
+            .filter(|size| *size > 0)
+            .unwrap_or(SHM_SIZE),
+        group_add: options.group_add.clone(),
+        extra_hosts: extra_hosts(&options.extra_hosts)?,
+    })
+}
+
+fn network(name: Option<&str>) -> Result<(Network, String), ContainerError> {
+    match name {
+        Some("host") => Ok((Network::Host, "host".to_owned())),
+        Some("none") => Ok((Network::None, "none".to_owned())),
+        None | Some("" | "default") => Ok((Network::None, "default".to_owned())),
+        Some(name) => Err(ContainerError::Invalid(format!("network {name} not found"))),
+    }
+}
+
+fn is_hostname(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= LONGEST_HOSTNAME
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        })
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+fn check_security_option(option: &str) -> Result<(), ContainerError> {
+    match option {
+        "seccomp=unconfined"
+        | "seccomp:unconfined"
+        | "no-new-privileges"
+        | "no-new-privileges=true"
+        | "no-new-privileges:true"
+        | "no-new-privileges=false"
+        | "no-new-privileges:false"
+        | "apparmor=unconfined"
+        | "apparmor:unconfined"
+        | "label=disable"
+        | "label:disable" => Ok(()),
+        other => Err(ContainerError::Invalid(format!(
+            "invalid --security-opt: {other:?}"
+        ))),
+    }
+}
+
+fn extra_hosts(hosts: &[String]) -> Result<Vec<String>, ContainerError> {
+    for host in hosts {
+        let is_good = host.split_once([':', '=']).is_some_and(|(name, address)| {
+            let address = address.trim_start_matches('[').trim_end_matches(']');
+            !name.is_empty()
+                && !name.contains(char::is_whitespace)
+                && address.parse::<std::net::IpAddr>().is_ok()
+        });
+        if !is_good {
+            return Err(ContainerError::Invalid(format!(
+                "bad format for add-host: {host:?}"
+            )));
+        }
+    }
+    Ok(hosts.to_vec())
+}
+
+fn mounts(options: &CreateOptions) -> Result<Vec<Mount>, ContainerError> {
+    let mut mounts = Vec::new();
+    for volume in &options.volumes {
+        mounts.push(parse_volume(volume)?);
+    }
+    for tmpfs in &options.tmpfs {
+        let (target, parameters) = tmpfs.split_once(':').unwrap_or((tmpfs, ""));
+        mounts.push(Mount {
+            source: MountSource::Tmpfs(parameters.to_owned()),
+            target: clean_target(target, tmpfs)?,
+            read_only: false,
+        });
+    }
+    match crate::sandbox::duplicate(&mounts) {
+        Some(target) => Err(ContainerError::Invalid(format!(
+            "Duplicate mount point: {}",
+            target.display()
+        ))),
+        None => Ok(mounts),
+    }
+}
+
+/// Reads `source:target[:mode]`. A source that is not there is made when the container starts.
+fn parse_volume(volume: &str) -> Result<Mount, ContainerError> {
+    let invalid = || ContainerError::Invalid(format!("invalid volume specification: '{volume}'"));
+    let fields: Vec<&str> = volume.split(':').collect();
+    let (source, target, mode) = match fields.as_slice() {
+        [source, target] => (*source, *target, ""),
+        [source, target, mode] => (*source, *target, *mode),
+        _ => return Err(invalid()),
+    };
+    if source.is_empty() || target.is_empty() {
+        return Err(invalid());
+    }
+    let mut read_only = false;
+    for option in mode.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => read_only = true,
+            "rw" | "z" | "Z" | "rprivate" | "private" => {}
+            _ => {
+                return Err(ContainerError::Invalid(format!("invalid mode: {mode}")));
+            }
+        }
+    }
+    if !source.starts_with('/') {
+        let is_name = source.len() >= 2 && names::is_valid(source);
+        return Err(ContainerError::Invalid(match is_name {
+            true => format!(
+                "create {source}: named volumes are not supported yet; use an absolute path"
+            ),
+            false => format!(
+                "create {source}: {source:?} includes invalid characters for a local volume name, only \
+                 \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute \
+                 path"
+            ),
+        }));
+    }
+    Ok(Mount {
+        source: MountSource::Bind(PathBuf::from(source)),
+        target: clean_target(target, volume)?,
+        read_only,
+    })
+}
+
+/// Returns the target without `.`, `..` and double slashes.
+fn clean_target(target: &str, whole: &str) -> Result<PathBuf, ContainerError> {
+    let invalid = |why: &str| {
+        Err(ContainerError::Invalid(format!(
+            "invalid volume specification: '{whole}': {why}"
+        )))
+    };
+    if !target.starts_with('/') {
+        return invalid("invalid mount config for type \"bind\": mount path must be absolute");
+    }
+    let mut clean = PathBuf::from("/");
+    for component in Path::new(target).components() {
+        match component {
+            std::path::Component::Normal(name) => clean.push(name),
+            std::path::Component::ParentDir => {
+                clean.pop();
+            }
+            _ => {}
+        }
+    }
+    match clean.parent() {
+        Some(_) => Ok(clean),
+        None => invalid("destination can't be '/'"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(text: &str) -> Result<(PathBuf, bool), String> {
+        parse_volume(text)
+            .map(|mount| (mount.target, mount.read_only))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn volumes_are_read_as_docker_reads_them() {
+        assert_eq!(volume("/a:/b"), Ok(("/b".into(), false)));
+        assert_eq!(volume("/a:/b/../c/:ro"), Ok(("/c".into(), true)));
+        let error = |text| volume(text).expect_err("not a volume");
+        assert_eq!(
+            error("a:/b:ro:z:q"),
+            "invalid volume specification: 'a:/b:ro:z:q'"
+        );
+        assert!(error("bad/name:/b").starts_with("create bad/name: \"bad/name\" includes invalid"));
+        assert!(error("/a:b").contains("must be absolute"));
+        assert!(error("/a:/").contains("can't be '/'"));
+        assert!(error("/a:/b:rx").contains("invalid mode: rx"));
+    }
+
+    #[test]
+    fn two_mounts_on_one_place_are_refused() {
+        let options = CreateOptions {
+            volumes: vec!["/tmp:/b".into(), "/etc:/b/".into()],
+            ..CreateOptions::default()
+        };
+        let error = mounts(&options).expect_err("a duplicate");
+        assert_eq!(error.to_string(), "Duplicate mount point: /b");
+    }
+
+    #[test]
+    fn hostnames_are_labels() {
+        assert!(is_hostname("web-1.example.org"));
+        for bad in ["", "-a", "a b", "a..b", "é", &"x".repeat(65)] {
+            assert!(!is_hostname(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! `inspect`: a container in Docker's JSON.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
+
+use super::Config;
+use super::Container;
+use super::Status;
+use crate::Engine;
+use crate::sandbox;
+use crate::sandbox::Mount;
+use crate::sandbox::MountSource;
+
+/// How Docker writes a time that is none.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| NEVER.to_owned(), |time| time.to_string())
+}
+
+impl Engine {
+    /// Returns a container as Docker's `inspect` shows it.
+    pub fn inspect_container(&self, container: &Container) -> Value {
+        let Container {
+            id,
+            name,
+            created,
+            config,
+            state,
+        } = container;
+        let directory = self.container_dir(id);
+        let in_directory = |file: &str| directory.join(file).to_string_lossy().into_owned();
+        let arguments = config.arguments();
+        let (path, arguments) = arguments
+            .split_first()
+            .map_or(("", &[][..]), |(path, rest)| (path, rest));
+        let is_running = state.status == Status::Running;
+        json!({
+            "Id": id.as_str(),
+            "Created": created.to_string(),
+            "Path": path,
+            "Args": arguments,
+            "State": {
+                "Status": state.status.as_str(),
+                "Running": is_running,
+                "Paused": false,
+                "Restarting": false,
+                "OOMKilled": false,
+                "Dead": false,
+                "Pid": state.pid.unwrap_or(0),
+                "ExitCode": if is_running { 0 } else { state.exit_code },
+                "Error": state.error,
+                "StartedAt": time(state.started),
+                "FinishedAt": time(state.finished),
+            },
+            "Image": config.image_id,
+            "ResolvConfPath": in_directory("resolv.conf"),
+            "HostnamePath": in_directory("hostname"),
+            "HostsPath": in_directory("hosts"),
+            "LogPath": in_directory("log"),
+            "Name": format!("/{name}"),
+            "RestartCount": 0,
+            "Driver": "layerfs",
+            "Platform": "linux",
+            "MountLabel": "",
+            "ProcessLabel": "",
+            "AppArmorProfile": "",
+            "ExecIDs": null,
+            "HostConfig": host_config(config),
+            "GraphDriver": {
+                "Name": "layerfs",
+                "Data": { "UpperDir": in_directory("upper"), "WorkDir": in_directory("work") },
+            },
+            "Mounts": config.mounts.iter().map(mount).collect::<Vec<_>>(),
+            "Config": container_config(config),
+            "NetworkSettings": {
+                "Ports": {},
+                "Networks": {
+                    (if config.network_mode == "default" { "none" } else { &config.network_mode }): {},
+                },
+            },
+        })
+    }
+}
+
+fn host_config(config: &Config) -> Value {
+    let (masked, read_only): (&[&str], &[&str]) = match config.privileged {
+        true => (&[], &[]),
+        false => (sandbox::MASKED, sandbox::READ_ONLY),
+    };
+    let ulimits: Vec<Value> = config
+        .ulimits
+        .iter()
+        .map(|limit| json!({ "Name": limit.name, "Soft": limit.soft, "Hard": limit.hard }))
+        .collect();
+    json!({
+        "Binds": config.binds,
+        "ContainerIDFile": "",
+        "LogConfig": { "Type": "json-file", "Config": {} },
+        "NetworkMode": config.network_mode,
+        "PortBindings": {},
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "AutoRemove": config.auto_remove,
+        "CapAdd": nullable(&config.cap_add),
+        "CapDrop": nullable(&config.cap_drop),
+        "ExtraHosts": nullable(&config.extra_hosts),
+        "GroupAdd": nullable(&config.group_add),
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "Privileged": config.privileged,
+        "ReadonlyRootfs": config.read_only,
+        "SecurityOpt": nullable(&config.security_opt),
+        "ShmSize": config.shm_size,
+        "Runtime": "ply",
+        "Memory": config.resources.memory.unwrap_or(0),
+        "NanoCpus": config.resources.nano_cpus.unwrap_or(0),
+        "PidsLimit": config.resources.pids,
+        "Ulimits": ulimits,
+        "Init": config.init,
+        "MaskedPaths": masked,
+        "ReadonlyPaths": read_only,
+    })
+}
+
+fn container_config(config: &Config) -> Value {
+    json!({
+        "Hostname": config.hostname,
+        "Domainname": config.domainname,
+        "User": config.user,
+        "AttachStdin": config.attach[0],
+        "AttachStdout": config.attach[1],
+        "AttachStderr": config.attach[2],
+        "Tty": config.tty,
+        "OpenStdin": config.open_stdin,
+        "StdinOnce": config.stdin_once,
+        "Env": config.env,
+        "Cmd": nullable(&config.command),
+        "Image": config.image,
+        "Volumes": null,
+        "WorkingDir": config.working_dir,
+        "Entrypoint": config.entrypoint,
+        "OnBuild": null,
+        "Labels": config.labels,
+        "StopSignal": config.stop_signal,
+        "StopTimeout": config.stop_timeout,
+    })
+}
+
+fn nullable(values: &[String]) -> Option<&[String]> {
+    (!values.is_empty()).then_some(values)
+}
+
+fn mount(mount: &Mount) -> Value {
+    let (kind, source) = match &mount.source {
+        MountSource::Bind(source) => ("bind", source.to_string_lossy().into_owned()),
+        MountSource::Tmpfs(_) => ("tmpfs", String::new()),
+    };
+    json!({
+        "Type": kind,
+        "Source": source,
+        "Destination": mount.target.to_string_lossy(),
+        "Mode": if mount.read_only { "ro" } else { "" },
+        "RW": !mount.read_only,
+        "Propagation": if kind == "bind" { "rprivate" } else { "" },
+    })
+}

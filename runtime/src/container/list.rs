@@ -1,0 +1,152 @@
+//! Finding containers.
+
+use super::Container;
+use super::ContainerError;
+use super::Status;
+use super::rows;
+use crate::Engine;
+
+/// Which containers are wanted: each given field must fit; several values of one field are alternatives.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerFilter {
+    ids: Vec<String>,
+    names: Vec<String>,
+    labels: Vec<String>,
+    statuses: Vec<String>,
+    exited: Vec<i32>,
+    ancestors: Vec<String>,
+    before: Option<String>,
+    since: Option<String>,
+}
+
+impl ContainerFilter {
+    /// Adds one `key=value`.
+    pub fn add(&mut self, filter: &str) -> Result<(), ContainerError> {
+        let bad = || ContainerError::Invalid(format!("Invalid filter '{filter}'"));
+        let (key, value) = filter.split_once('=').ok_or_else(bad)?;
+        let value = value.to_owned();
+        match key {
+            "id" => self.ids.push(value),
+            "name" => self.names.push(value),
+            "label" => self.labels.push(value),
+            "status" => match value.as_str() {
+                "created" | "restarting" | "running" | "removing" | "paused" | "exited"
+                | "dead" => {
+                    self.statuses.push(value);
+                }
+                _ => {
+                    return Err(ContainerError::Invalid(format!(
+                        "Invalid filter 'status={value}'"
+                    )));
+                }
+            },
+            "exited" => self.exited.push(value.parse().map_err(|_| bad())?),
+            "ancestor" => self.ancestors.push(value),
+            "before" => self.before = Some(value),
+            "since" => self.since = Some(value),
+            key => return Err(ContainerError::Invalid(format!("Invalid filter '{key}'"))),
+        }
+        Ok(())
+    }
+
+    /// Returns whether the filter asks for more than the running ones.
+    pub fn wants_all(&self) -> bool {
+        !self.statuses.is_empty() || !self.exited.is_empty()
+    }
+
+    fn fits(&self, container: &Container, images: &[String]) -> bool {
+        let any = |values: &[String], fits: &dyn Fn(&str) -> bool| {
+            values.is_empty() || values.iter().any(|value| fits(value))
+        };
+        any(&self.ids, &|id| container.id.as_str().starts_with(id))
+            && any(&self.names, &|name| {
+                container
+                    .name
+                    .contains(name.strip_prefix('/').unwrap_or(name))
+            })
+            && self.labels.iter().all(|label| match label.split_once('=') {
+                Some((key, value)) => container
+                    .config
+                    .labels
+                    .get(key)
+                    .is_some_and(|it| it == value),
+                None => container.config.labels.contains_key(label),
+            })
+            && any(&self.statuses, &|status| {
+                container.state.status.as_str() == status
+            })
+            && (self.exited.is_empty()
+                || (container.state.status == Status::Exited
+                    && self.exited.contains(&container.state.exit_code)))
+            && (self.ancestors.is_empty() || images.contains(&container.config.image_id))
+    }
+}
+
+impl Engine {
+    /// Finds a container by name, id or the unique beginning of an id.
+    pub fn container(&self, name: &str) -> Result<Container, ContainerError> {
+        self.bury_the_dead()?;
+        let bare = name.strip_prefix('/').unwrap_or(name);
+        let mut found = {
+            let db = self.db();
+            match rows::by_name(&db, bare)? {
+                Some(found) => found,
+                None => {
+                    let is_id =
+                        !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+                    let mut found = match is_id {
+                        true => rows::by_prefix(&db, &bare.to_ascii_lowercase())?,
+                        false => Vec::new(),
+                    };
+                    match (found.pop(), found.is_empty()) {
+                        (Some(found), true) => found,
+                        (Some(_), false) => return Err(ContainerError::Ambiguous(name.to_owned())),
+                        (None, _) => return Err(ContainerError::NoSuchContainer(name.to_owned())),
+                    }
+                }
+            }
+        };
+        self.observe(&mut found);
+        Ok(found)
+    }
+
+    /// Returns the containers that fit, the newest first: the running ones, or all.
+    pub fn containers(
+        &self,
+        all: bool,
+        filter: &ContainerFilter,
+    ) -> Result<Vec<Container>, ContainerError> {
+        self.bury_the_dead()?;
+        let images: Vec<String> = filter
+            .ancestors
+            .iter()
+            .filter_map(|name| self.image(name).ok())
+            .map(|image| image.id.to_string())
+            .collect();
+        let before = filter
+            .before
+            .as_deref()
+            .map(|name| self.container(name))
+            .transpose()?;
+        let since = filter
+            .since
+            .as_deref()
+            .map(|name| self.container(name))
+            .transpose()?;
+        let mut containers = rows::all(&self.db())?;
+        containers
+            .iter_mut()
+            .for_each(|container| self.observe(container));
+        containers.retain(|container| {
+            (all || filter.wants_all() || container.state.status == Status::Running)
+                && filter.fits(container, &images)
+                && before
+                    .as_ref()
+                    .is_none_or(|before| container.created < before.created)
+                && since
+                    .as_ref()
+                    .is_none_or(|since| container.created > since.created)
+        });
+        Ok(containers)
+    }
+}

@@ -1,0 +1,231 @@
+//! Who lives: a container's lock, and the burial of those whose monitor died.
+//!
+//! `<run>/containers/<id>/lock` has two bytes to lock (`F_OFD_SETLK`):
+//!
+//! - [`ALIVE`] is held by the container's monitor from before its first process to after its last trace. The starter
+//!   takes it and hands the open file over, so there is no moment in between. The kernel gives it back however the
+//!   monitor ends.
+//! - [`BUSY`] is held by a command while it starts, removes or reads a container that does not run. A monitor never
+//!   waits for it.
+//!
+//! Order: BUSY before ALIVE; neither is ever waited for while a transaction is open. Whoever gets a lock looks at the
+//! row again: a removal may have been first. Ids are never used again, so a lock file that outlives its row is litter.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::Engine;
+use crate::cgroup;
+use crate::sys;
+
+use super::Container;
+use super::ContainerError;
+use super::ContainerId;
+use super::Status;
+use super::rows;
+
+pub(crate) const ALIVE: i64 = 0;
+pub(crate) const BUSY: i64 = 1;
+
+/// Killed by what cannot be told: 128 + SIGKILL.
+const KILLED: i32 = 137;
+
+/// Where the traces of a container are while it lives.
+#[derive(Debug, Clone)]
+pub(crate) struct RunPaths {
+    pub(crate) directory: PathBuf,
+}
+
+impl RunPaths {
+    pub(crate) fn new(run: &Path, id: &ContainerId) -> RunPaths {
+        RunPaths {
+            directory: run.join("containers").join(id.as_str()),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.directory.join("lock")
+    }
+
+    /// The name of the socket in the directory; its path may be too long for an address.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join("sock")
+    }
+
+    /// Where the monitor mounts the union, in its own mount namespace.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    pub(crate) fn alive_file(&self) -> PathBuf {
+        self.directory.join("alive")
+    }
+
+    fn open_lock(&self, make: bool) -> io::Result<File> {
+        use std::os::unix::fs::DirBuilderExt;
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        match options.open(self.lock()) {
+            Err(error) if make && error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let mut builder = fs::DirBuilder::new();
+        builder
+            .mode(0o700)
+            .recursive(true)
+            .create(&self.directory)?;
+        options.create(true).open(self.lock())
+    }
+}
+
+/// What a monitor writes down for others to show.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Alive {
+    pub(crate) pid: i32,
+    pub(crate) started: Timestamp,
+}
+
+impl Alive {
+    pub(crate) fn write(&self, paths: &RunPaths) -> io::Result<()> {
+        let temporary = paths.directory.join("alive.new");
+        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        fs::rename(&temporary, paths.alive_file())
+    }
+
+    fn read(paths: &RunPaths) -> Option<Alive> {
+        serde_json::from_slice(&fs::read(paths.alive_file()).ok()?).ok()
+    }
+}
+
+/// A container that nobody else starts, removes or reads as long as this is held.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    file: File,
+    paths: RunPaths,
+}
+
+impl Busy {
+    /// Opens the lock file a second time, as another owner of locks.
+    pub(crate) fn open_again(&self) -> io::Result<File> {
+        self.paths.open_lock(true)
+    }
+
+    pub(crate) fn is_alive(&self) -> io::Result<bool> {
+        sys::lock::is_locked(&self.file, ALIVE)
+    }
+
+    /// Waits until the monitor is gone.
+    pub(crate) fn wait_for_death(&self) -> io::Result<()> {
+        sys::lock::lock(&self.file, ALIVE)?;
+        sys::lock::unlock(&self.file, ALIVE)
+    }
+
+    /// Takes the traces in the run directory away, the lock file last.
+    pub(crate) fn sweep(&self) {
+        let _ = fs::remove_dir_all(&self.paths.directory);
+    }
+}
+
+impl Engine {
+    pub(crate) fn run_paths(&self, id: &ContainerId) -> RunPaths {
+        RunPaths::new(self.run_dir(), id)
+    }
+
+    /// Returns where the container's upper, log and files are.
+    pub(crate) fn container_dir(&self, id: &ContainerId) -> PathBuf {
+        self.root().join("containers").join(id.as_str())
+    }
+
+    /// Returns whether the container's monitor lives.
+    pub(crate) fn is_alive(&self, id: &ContainerId) -> bool {
+        let paths = self.run_paths(id);
+        paths
+            .open_lock(false)
+            .and_then(|file| sys::lock::is_locked(&file, ALIVE))
+            .unwrap_or(false)
+    }
+
+    /// Keeps other commands from the container until the guard is dropped; waits for the one that has it.
+    pub(crate) fn keep_busy(&self, id: &ContainerId) -> Result<Busy, ContainerError> {
+        let paths = self.run_paths(id);
+        let busy = (|| {
+            let file = paths.open_lock(true)?;
+            sys::lock::lock(&file, BUSY)?;
+            Ok(file)
+        })();
+        let file = busy.map_err(ContainerError::io(paths.lock()))?;
+        Ok(Busy { file, paths })
+    }
+
+    /// Buries every container whose row says that it runs but whose monitor is dead.
+    pub(crate) fn bury_the_dead(&self) -> Result<(), ContainerError> {
+        let unsettled = rows::unsettled(&self.db())?;
+        for id in unsettled.iter().filter(|id| !self.is_alive(id)) {
+            self.bury(id)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Engine::bury_the_dead`], for verbs that can do without.
+    pub(crate) fn bury_the_dead_quietly(&self) {
+        if let Err(error) = self.bury_the_dead() {
+            log::warn!("{error}");
+        }
+    }
+
+    fn bury(&self, id: &ContainerId) -> Result<(), ContainerError> {
+        let paths = self.run_paths(id);
+        let lock = paths
+            .open_lock(true)
+            .map_err(ContainerError::io(paths.lock()))?;
+        // Somebody starts, removes or buries it: it is in good hands.
+        if !sys::lock::try_lock(&lock, BUSY).map_err(ContainerError::io(paths.lock()))? {
+            return Ok(());
+        }
+        let busy = Busy { file: lock, paths };
+        self.bury_kept(id, &busy)
+    }
+
+    /// Buries a container that is kept busy, if it is dead and not yet buried.
+    pub(crate) fn bury_kept(&self, id: &ContainerId, busy: &Busy) -> Result<(), ContainerError> {
+        let alive = busy
+            .is_alive()
+            .map_err(ContainerError::io(busy.paths.lock()))?;
+        if alive {
+            return Ok(());
+        }
+        let Some(container) = rows::by_id(&self.db(), id)? else {
+            busy.sweep();
+            return Ok(());
+        };
+        match container.state.status {
+            Status::Created | Status::Exited => return Ok(()),
+            Status::Running | Status::Removing => cgroup::sweep(id.as_str())?,
+        }
+        if container.state.status == Status::Removing || container.config.auto_remove {
+            return self.erase(id, busy);
+        }
+        rows::set_exited(&self.db(), id, KILLED, Timestamp::now())?;
+        Ok(())
+    }
+
+    /// Fills in what only the living can tell.
+    pub(crate) fn observe(&self, container: &mut Container) {
+        if container.state.status == Status::Removing || !self.is_alive(&container.id) {
+            return;
+        }
+        container.state.status = Status::Running;
+        if let Some(alive) = Alive::read(&self.run_paths(&container.id)) {
+            container.state.pid = Some(alive.pid);
+            container.state.started = Some(alive.started);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `rm`: a container's end for good.
+
+use std::io;
+use std::path::Path;
+
+use super::ContainerError;
+use super::ContainerId;
+use super::Status;
+use super::liveness::Busy;
+use super::rows;
+use super::rows::Durability;
+use crate::Engine;
+use crate::frame::Request;
+
+impl Engine {
+    /// Removes a container; one that runs is killed first if `force` says so.
+    pub fn remove_container(&self, name: &str, force: bool) -> Result<(), ContainerError> {
+        let container = self.container(name)?;
+        let id = container.id;
+        if container.state.status == Status::Running {
+            if !force {
+                return Err(ContainerError::RemoveRunning(id));
+            }
+            // A container that ended meanwhile is as good as killed.
+            let _ = self.request_done(&id, &Request::Signal(libc::SIGKILL));
+        }
+        let busy = self.keep_busy(&id)?;
+        if force {
+            // Started again in between: killed again.
+            let _ = self.request_done(&id, &Request::Signal(libc::SIGKILL));
+            busy.wait_for_death()
+                .map_err(ContainerError::io(self.run_dir()))?;
+        } else if self.is_alive(&id) {
+            return Err(ContainerError::RemoveRunning(id));
+        }
+        self.bury_kept(&id, &busy)?;
+        if rows::by_id(&self.db(), &id)?.is_none() {
+            busy.sweep();
+            return Ok(());
+        }
+        self.erase(&id, &busy)
+    }
+
+    /// Takes away everything of a dead container that is kept busy.
+    pub(crate) fn erase(&self, id: &ContainerId, busy: &Busy) -> Result<(), ContainerError> {
+        self.erase_files_and_row(id, Durability::Machine)?;
+        busy.sweep();
+        let orphans = crate::image::rows::removed_images(&self.db())?;
+        if !orphans.is_empty() {
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn erase_files_and_row(
+        &self,
+        id: &ContainerId,
+        durability: Durability,
+    ) -> Result<(), ContainerError> {
+        rows::set_removing(&self.db(), id)?;
+        let directory = self.container_dir(id);
+        remove_tree(&directory).map_err(ContainerError::io(&directory))?;
+        rows::delete(&self.db(), durability, id)?;
+        Ok(())
+    }
+}
+
+/// Removes a tree that a container filled; one that is not there is no error.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Too deep for as many open directories as the system allows.
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => remove_deep_tree(path),
+        removed => removed,
+    }
+}
+
+/// Removes a tree of any depth with a fixed number of open directories: what lies deep is first moved up.
+fn remove_deep_tree(path: &Path) -> io::Result<()> {
+    use rustix::fs::AtFlags;
+    use rustix::fs::Mode;
+    use rustix::fs::OFlags;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut next = 0u64;
+    loop {
+        let mut is_empty = true;
+        for entry in rustix::fs::Dir::read_from(&top)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            is_empty = false;
+            if rustix::fs::unlinkat(&top, name, AtFlags::empty()).is_ok() {
+                continue;
+            }
+            let inner = rustix::fs::openat(&top, name, flags, Mode::empty())?;
+            for entry in rustix::fs::Dir::read_from(&inner)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                if matches!(name.to_bytes(), b"." | b"..") {
+                    continue;
+                }
+                if rustix::fs::unlinkat(&inner, name, AtFlags::empty()).is_err() {
+                    next += 1;
+                    let above = format!(".removing.{next}");
+                    rustix::fs::renameat(&inner, name, &top, above.as_str())?;
+                }
+            }
+            rustix::fs::unlinkat(&top, name, AtFlags::REMOVEDIR)?;
+        }
+        if is_empty {
+            return std::fs::remove_dir(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_of_any_depth_is_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let top = directory.path().join("top");
+        let mut deep = top.clone();
+        for _ in 0..200 {
+            deep.push("d");
+            std::fs::create_dir_all(&deep).expect("a directory");
+            std::fs::write(deep.join("f"), "x").expect("a file");
+        }
+        remove_deep_tree(&top).expect("removed");
+        assert!(!top.exists());
+        remove_tree(&top).expect("nothing to remove");
+    }
+}

@@ -1,0 +1,311 @@
+//! Starting a container: the monitor's birth, as its starter sees it.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use jiff::Timestamp;
+
+use super::Container;
+use super::ContainerError;
+use super::ContainerId;
+use super::Prepared;
+use super::Status;
+use super::liveness::ALIVE;
+use super::liveness::Busy;
+use super::rows;
+use super::rows::Durability;
+use crate::Engine;
+use crate::attach::Attachment;
+use crate::frame;
+use crate::frame::Kind;
+use crate::monitor;
+use crate::monitor::Spec;
+use crate::sandbox::MountSource;
+use crate::sandbox::Network;
+use crate::sys;
+
+/// How to start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StartOptions {
+    /// Which streams to attach: input, output, error; `None` starts in the background.
+    pub attach: Option<[bool; 3]>,
+    /// The terminal's rows and columns.
+    pub size: (u16, u16),
+}
+
+impl Engine {
+    /// Starts a container that was made with [`Engine::prepare_container`]; one with `auto_remove` that cannot be
+    /// started is gone afterwards.
+    pub fn start_prepared(
+        &self,
+        prepared: Prepared,
+        options: &StartOptions,
+    ) -> Result<Option<Attachment>, ContainerError> {
+        let Prepared { container, busy } = prepared;
+        self.start_kept(&container, &busy, options, true)
+    }
+
+    /// Starts a container that is there; one that runs already is left alone.
+    pub fn start_container(
+        &self,
+        name: &str,
+        options: &StartOptions,
+    ) -> Result<Option<Attachment>, ContainerError> {
+        let id = self.container(name)?.id;
+        let busy = self.keep_busy(&id)?;
+        self.bury_kept(&id, &busy)?;
+        let container = rows::by_id(&self.db(), &id)?
+            .filter(|container| container.state.status != Status::Removing)
+            .ok_or_else(|| ContainerError::NoSuchContainer(name.to_owned()))?;
+        let is_alive = busy
+            .is_alive()
+            .map_err(ContainerError::io(self.run_dir()))?;
+        if is_alive && container.state.status == Status::Running {
+            drop(busy);
+            return options
+                .attach
+                .map(|streams| self.attach_to(&id, streams))
+                .transpose();
+        }
+        // A monitor that lives on has recorded its container's end and is about to go.
+        busy.wait_for_death()
+            .map_err(ContainerError::io(self.run_dir()))?;
+        let is_first = container.state.started.is_none();
+        rows::set_running(&self.db(), &id, Timestamp::now())?;
+        self.start_kept(&container, &busy, options, is_first)
+    }
+
+    fn start_kept(
+        &self,
+        container: &Container,
+        busy: &Busy,
+        options: &StartOptions,
+        is_first: bool,
+    ) -> Result<Option<Attachment>, ContainerError> {
+        let started = self
+            .make_files(container)
+            .and_then(|()| self.launch(container, busy, options, is_first));
+        match started {
+            Ok(stream) => {
+                let attached = options.attach.map(|_| Attachment::new(stream)).transpose();
+                attached.map_err(ContainerError::Monitor)
+            }
+            Err(error) => {
+                // The monitor has nothing left; what it was for is the starter's to clear up.
+                busy.wait_for_death()
+                    .map_err(ContainerError::io(self.run_dir()))?;
+                crate::cgroup::sweep(container.id.as_str())?;
+                match container.config.auto_remove {
+                    true => self.erase(&container.id, busy)?,
+                    false => {
+                        let code = i32::from(error.exit_code());
+                        rows::set_failed(&self.db(), &container.id, code, &error.to_string())?;
+                        busy.sweep();
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the container's directory and the files bound over /etc.
+    fn make_files(&self, container: &Container) -> Result<(), ContainerError> {
+        let directory = self.container_dir(&container.id);
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(0o700).recursive(true);
+        builder
+            .create(&directory)
+            .map_err(ContainerError::io(&directory))?;
+        for (name, content) in [
+            ("hosts", hosts(container)),
+            (
+                "resolv.conf",
+                fs::read("/etc/resolv.conf").unwrap_or_default(),
+            ),
+        ] {
+            let path = directory.join(name);
+            if !path.exists() {
+                write_readable(&path, &content).map_err(ContainerError::io(&path))?;
+            }
+        }
+        for mount in &container.config.mounts {
+            if let MountSource::Bind(source) = &mount.source {
+                make_source(source)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the monitor and waits until the command runs; returns the connection to it.
+    fn launch(
+        &self,
+        container: &Container,
+        busy: &Busy,
+        options: &StartOptions,
+        is_first: bool,
+    ) -> Result<UnixStream, ContainerError> {
+        let failed = ContainerError::Monitor;
+        let lock = busy.open_again().map_err(failed)?;
+        if !sys::lock::try_lock(&lock, ALIVE).map_err(failed)? {
+            return Err(ContainerError::AlreadyRunning(container.id.clone()));
+        }
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let errors = self.container_dir(&container.id).join("monitor.log");
+        let errors = File::options()
+            .append(true)
+            .create(true)
+            .open(&errors)
+            .map_err(ContainerError::io(&errors))?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("ply")
+            .arg(monitor::ARGUMENT)
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(lock)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        let spec = Spec {
+            root: absolute(self.root()).map_err(failed)?,
+            run: absolute(self.run_dir()).map_err(failed)?,
+            id: container.id.as_str().to_owned(),
+            config: container.config.clone(),
+            attach: options.attach.unwrap_or_default(),
+            size: options.size,
+            is_first,
+            detached: options.attach.is_none(),
+        };
+        let spec = frame::encode_json(Kind::Spec, &spec).map_err(failed)?;
+        let sent = (&ours).write_all(&spec);
+        let answer = sent.and_then(|()| frame::read(&ours));
+        match answer {
+            Ok(Some((Kind::Started, _))) => Ok(ours),
+            Ok(Some((Kind::Failed, payload))) => {
+                let _ = child.wait();
+                let (code, words) = payload.split_first().unwrap_or((&125, b""));
+                Err(ContainerError::Start {
+                    code: *code,
+                    words: String::from_utf8_lossy(words).into_owned(),
+                })
+            }
+            answer => {
+                let _ = child.wait();
+                Err(failed(match answer {
+                    Err(error) => error,
+                    Ok(_) => io::Error::other("it went away before the container ran"),
+                }))
+            }
+        }
+    }
+
+    /// Connects to the streams of a container that runs.
+    pub fn attach_container(
+        &self,
+        name: &str,
+        streams: [bool; 3],
+    ) -> Result<Attachment, ContainerError> {
+        let container = self.container(name)?;
+        if container.state.status != Status::Running {
+            return Err(ContainerError::CannotAttach);
+        }
+        self.attach_to(&container.id, streams)
+    }
+
+    fn attach_to(
+        &self,
+        id: &ContainerId,
+        streams: [bool; 3],
+    ) -> Result<Attachment, ContainerError> {
+        let stream = self.ask(id, &frame::Request::Attach(streams))?;
+        Attachment::new(stream).map_err(ContainerError::Monitor)
+    }
+
+    /// Connects to a container's monitor and asks it something; what it answers is the caller's to read.
+    pub(super) fn ask(
+        &self,
+        id: &ContainerId,
+        request: &frame::Request,
+    ) -> Result<UnixStream, ContainerError> {
+        let asked = monitor::connect(&self.run_paths(id)).and_then(|stream| {
+            (&stream).write_all(&frame::encode_json(Kind::Request, request)?)?;
+            Ok(stream)
+        });
+        asked.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ContainerError::NotRunning(id.clone())
+            }
+            _ => ContainerError::Monitor(error),
+        })
+    }
+
+    /// Records how a container ended and, if that is its removal, takes it away; called by its monitor.
+    pub(crate) fn record_end(
+        &self,
+        id: &ContainerId,
+        auto_remove: bool,
+        code: i32,
+        finished: Timestamp,
+    ) -> Result<(), ContainerError> {
+        rows::leave_log_on_close(&self.db());
+        if !auto_remove {
+            return Ok(rows::set_exited(&self.db(), id, code, finished)?);
+        }
+        self.erase_files_and_row(id, Durability::Process)?;
+        let _ = fs::remove_dir_all(self.run_paths(id).directory);
+        Ok(())
+    }
+}
+
+fn absolute(path: &Path) -> io::Result<std::path::PathBuf> {
+    std::path::absolute(path)
+}
+
+fn write_readable(path: &Path, content: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+/// Makes the directory that a volume shows if nothing is there, as Docker's `-v` does.
+fn make_source(source: &Path) -> Result<(), ContainerError> {
+    match fs::metadata(source) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut builder = fs::DirBuilder::new();
+            builder.mode(0o755).recursive(true);
+            builder.create(source).map_err(ContainerError::io(source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns what /etc/hosts says.
+fn hosts(container: &Container) -> Vec<u8> {
+    let config = &container.config;
+    let mut text = match config.network {
+        Network::Host => fs::read("/etc/hosts").unwrap_or_default(),
+        Network::None => b"127.0.0.1\tlocalhost\n\
+            ::1\tlocalhost ip6-localhost ip6-loopback\n\
+            fe00::\tip6-localnet\n\
+            ff00::\tip6-mcastprefix\n\
+            ff02::1\tip6-allnodes\n\
+            ff02::2\tip6-allrouters\n"
+            .to_vec(),
+    };
+    for host in &config.extra_hosts {
+        if let Some((name, address)) = host.split_once([':', '=']) {
+            let address = address.trim_start_matches('[').trim_end_matches(']');
+            text.extend(format!("{address}\t{name}\n").bytes());
+        }
+    }
+    text
+}

@@ -1,0 +1,232 @@
+//! A container's files, whether it runs or not.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use layerfs::Union;
+use layerfs::Upper;
+use layerfs::union::Change;
+use layerfs::union::ChangeKind;
+
+use super::Container;
+use super::ContainerError;
+use super::liveness::Busy;
+use crate::Engine;
+use crate::frame;
+use crate::frame::Kind;
+use crate::frame::Request;
+use crate::sys;
+
+/// The way to a container's files.
+#[derive(Debug)]
+pub enum ContainerTree {
+    /// Its union, as a library: it does not run, and is kept from being started.
+    Stopped(StoppedTree),
+    /// Its root directories, open: all changes go through its monitor.
+    Running(RunningTree),
+}
+
+/// The union of a container that does not run.
+#[derive(Debug)]
+pub struct StoppedTree {
+    union: Arc<Union>,
+    _busy: Busy,
+}
+
+impl StoppedTree {
+    /// Returns the union.
+    pub fn union(&self) -> &Arc<Union> {
+        &self.union
+    }
+}
+
+/// The roots of a container that runs.
+#[derive(Debug)]
+pub struct RunningTree {
+    /// As its processes see it, with what is mounted in it.
+    pub root: OwnedFd,
+    /// The union alone.
+    pub bare: OwnedFd,
+}
+
+/// Returns Docker's letter for a kind of change.
+pub fn letter(kind: ChangeKind) -> char {
+    match kind {
+        ChangeKind::Added => 'A',
+        ChangeKind::Modified => 'C',
+        ChangeKind::Deleted => 'D',
+    }
+}
+
+/// What every container has that its image may lack: mount points and files of ours. Docker shows none of them either.
+const OURS: [&[u8]; 6] = [
+    b"/dev",
+    b"/proc",
+    b"/sys",
+    b"/etc/hostname",
+    b"/etc/hosts",
+    b"/etc/resolv.conf",
+];
+
+impl Engine {
+    /// Opens a container's files.
+    pub fn container_tree(&self, name: &str) -> Result<ContainerTree, ContainerError> {
+        let container = self.container(name)?;
+        match self.roots(&container) {
+            Ok(running) => return Ok(ContainerTree::Running(running)),
+            Err(ContainerError::NotRunning(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let busy = self.keep_busy(&container.id)?;
+        // It may have been started before it was kept.
+        if busy
+            .is_alive()
+            .map_err(ContainerError::io(self.run_dir()))?
+        {
+            match self.roots(&container) {
+                Err(ContainerError::NotRunning(_)) => {
+                    busy.wait_for_death()
+                        .map_err(ContainerError::io(self.run_dir()))?;
+                }
+                running => return running.map(ContainerTree::Running),
+            }
+        }
+        if super::rows::by_id(&self.db(), &container.id)?.is_none() {
+            busy.sweep();
+            return Err(ContainerError::NoSuchContainer(name.to_owned()));
+        }
+        let union = self.union_of(&container)?;
+        Ok(ContainerTree::Stopped(StoppedTree { union, _busy: busy }))
+    }
+
+    fn union_of(&self, container: &Container) -> Result<Arc<Union>, ContainerError> {
+        let layers = container
+            .config
+            .layers
+            .iter()
+            .map(|layer| layer.parse().map(layerfs::DiffId))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| ContainerError::Invalid(error.to_string()))?;
+        let stack = self.store().stack(&layers)?;
+        let directory = self.container_dir(&container.id);
+        let union = self
+            .make_directory(&directory)
+            .and_then(|()| Upper::open(&directory.join("upper"), &directory.join("work")))
+            .and_then(|upper| Union::new(stack, Some(upper)));
+        union.map(Arc::new).map_err(ContainerError::io(directory))
+    }
+
+    fn make_directory(&self, directory: &std::path::Path) -> std::io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(directory)
+    }
+
+    fn roots(&self, container: &Container) -> Result<RunningTree, ContainerError> {
+        let stream = self.ask(&container.id, &Request::Roots)?;
+        let mut fds = Vec::new();
+        let mut buffer = [0; 16];
+        sys::fds::receive(&stream, &mut buffer, &mut fds).map_err(ContainerError::Monitor)?;
+        let bare = fds.pop();
+        match (fds.pop(), bare) {
+            (Some(root), Some(bare)) => Ok(RunningTree { root, bare }),
+            _ => Err(ContainerError::NotRunning(container.id.clone())),
+        }
+    }
+
+    /// Returns what differs between a container and its image, sorted by path.
+    pub fn diff(&self, name: &str) -> Result<Vec<Change>, ContainerError> {
+        let container = self.container(name)?;
+        let mut changes = match self.changes_while_running(&container) {
+            Err(ContainerError::NotRunning(_)) => match self.container_tree(name)? {
+                ContainerTree::Stopped(tree) => tree
+                    .union()
+                    .changes()
+                    .map_err(|error| ContainerError::io(name)(error.into()))?,
+                ContainerTree::Running(_) => self.changes_while_running(&container)?,
+            },
+            changes => changes?,
+        };
+        hide_ours(&mut changes);
+        Ok(changes)
+    }
+
+    fn changes_while_running(&self, container: &Container) -> Result<Vec<Change>, ContainerError> {
+        let stream = self.ask(&container.id, &Request::Changes)?;
+        let answer = frame::read(&stream).map_err(ContainerError::Monitor)?;
+        let Some((Kind::Done, payload)) = answer else {
+            return Err(ContainerError::NotRunning(container.id.clone()));
+        };
+        let changes: Vec<(char, Vec<u8>)> = serde_json::from_slice(&payload)
+            .map_err(|error| ContainerError::Monitor(error.into()))?;
+        Ok(changes
+            .into_iter()
+            .map(|(letter, path)| Change {
+                kind: match letter {
+                    'A' => ChangeKind::Added,
+                    'D' => ChangeKind::Deleted,
+                    _ => ChangeKind::Modified,
+                },
+                path,
+            })
+            .collect())
+    }
+}
+
+/// Takes the engine's own files away, and the directories that differ only by them. Their removal is the container's.
+fn hide_ours(changes: &mut Vec<Change>) {
+    let mut touched: BTreeSet<&[u8]> = BTreeSet::new();
+    changes.retain(|change| {
+        let ours = OURS.iter().find(|path| change.path == **path);
+        match ours {
+            Some(path) if change.kind != ChangeKind::Deleted => {
+                if path.starts_with(b"/etc/") {
+                    touched.insert(b"/etc");
+                }
+                false
+            }
+            _ => true,
+        }
+    });
+    for directory in touched {
+        let inside = [directory, b"/"].concat();
+        if !changes
+            .iter()
+            .any(|change| change.path.starts_with(&inside))
+        {
+            changes.retain(|change| change.path != directory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_s_own_files_are_no_changes() {
+        let change = |kind, path: &str| Change {
+            kind,
+            path: path.as_bytes().to_vec(),
+        };
+        let mut changes = vec![
+            change(ChangeKind::Added, "/dev"),
+            change(ChangeKind::Modified, "/etc"),
+            change(ChangeKind::Modified, "/etc/hostname"),
+            change(ChangeKind::Added, "/etc/hosts"),
+            change(ChangeKind::Added, "/new"),
+        ];
+        hide_ours(&mut changes);
+        assert_eq!(changes, [change(ChangeKind::Added, "/new")]);
+        let mut changes = vec![
+            change(ChangeKind::Modified, "/etc"),
+            change(ChangeKind::Deleted, "/etc/hostname"),
+            change(ChangeKind::Modified, "/etc/hosts"),
+        ];
+        hide_ours(&mut changes);
+        assert_eq!(changes.len(), 2);
+    }
+}

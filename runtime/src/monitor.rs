@@ -1,0 +1,483 @@
+//! The one small process beside each container: serves its filesystem, owns its first process, its streams and its end.
+//!
+//! The starter executes the program itself again with a socket as standard input and the lock file, already locked, as
+//! standard output, and sends a [`Spec`]. The monitor unshares a mount namespace, mounts the union in it, makes the
+//! cgroup and clones the init stage, all with one thread; then it starts the threads that serve the filesystem and
+//! lets the stage go on. When the command runs it answers the starter, whose socket becomes the first client, and goes
+//! into its loop ([`serving`]). At the end it records how the container ended, takes its traces away, gives the lock
+//! back, and only then tells the clients.
+//!
+//! Killed at any point it leaves: the container's processes (the kernel kills the first with it, the cgroup's sweep the
+//! rest), its cgroup, and files in the run directory; the next command sees the free lock and clears up. The mount is
+//! in no other namespace and goes by itself.
+
+mod client;
+mod log_file;
+mod serving;
+
+pub(crate) use log_file::Entry as LogFileEntry;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use layerfs::Union;
+use layerfs::Upper;
+use layerfs::fuse;
+use layerfs::union::Caller;
+use layerfs::union::FollowLast;
+use layerfs::union::NewMode;
+use layerfs::union::SetAttr;
+use layerfs::union::SetTime;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::net::AddressFamily;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::EngineConfig;
+use crate::cgroup::Cgroup;
+use crate::container::Config;
+use crate::container::ContainerId;
+use crate::container::liveness::Alive;
+use crate::container::liveness::RunPaths;
+use crate::frame;
+use crate::frame::Kind;
+use crate::sandbox;
+use crate::sandbox::Capabilities;
+use crate::sandbox::Plan;
+use crate::sandbox::Stdio;
+use crate::sandbox::message;
+use crate::sys;
+
+use client::Client;
+use serving::Serving;
+
+/// The program's argument that makes it a monitor.
+pub const ARGUMENT: &str = "container-monitor";
+
+/// What the starter wants started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    /// The engine's directories.
+    pub(crate) root: PathBuf,
+    pub(crate) run: PathBuf,
+    pub(crate) id: String,
+    pub(crate) config: Config,
+    /// Which streams the starter attaches.
+    pub(crate) attach: [bool; 3],
+    /// The terminal's rows and columns.
+    pub(crate) size: (u16, u16),
+    /// Whether the container has never run.
+    pub(crate) is_first: bool,
+    /// Whether the starter only wants to know that it runs.
+    pub(crate) detached: bool,
+}
+
+impl Spec {
+    fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            root: self.root.clone(),
+            run: self.run.clone(),
+        }
+    }
+
+    fn container_dir(&self) -> PathBuf {
+        self.root.join("containers").join(&self.id)
+    }
+
+    fn id(&self) -> ContainerId {
+        ContainerId(self.id.clone())
+    }
+}
+
+/// Why the container cannot be: Docker's exit code and words.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    words: String,
+}
+
+fn failed<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Failure {
+    move |error| Failure {
+        code: 125,
+        words: format!("{what}: {error}"),
+    }
+}
+
+/// Runs as a container's monitor until the container ends.
+pub fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("monitor: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let (starter, lock) = take_descriptors()?;
+    // The starter may be a shell's job: its terminal's signals are not for the monitor.
+    let _ = rustix::process::setsid();
+    let Some((Kind::Spec, spec)) = frame::read(&starter)? else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let spec: Spec = serde_json::from_slice(&spec)?;
+    let serving = match start(&spec, &starter, &lock) {
+        Ok(serving) => serving,
+        Err(failure) => {
+            let mut payload = vec![failure.code];
+            payload.extend_from_slice(failure.words.as_bytes());
+            io::Write::write_all(&mut &starter, &frame::encode(Kind::Failed, &payload))?;
+            return Ok(());
+        }
+    };
+    serving.run(spec, starter, lock)
+}
+
+/// Takes the socket and the lock from where the starter could put them without a fork of its own.
+fn take_descriptors() -> io::Result<(UnixStream, File)> {
+    let take = |fd: rustix::fd::BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
+    let starter = take(rustix::stdio::stdin())?;
+    let lock = take(rustix::stdio::stdout())?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok((UnixStream::from(starter), File::from(lock)))
+}
+
+/// The monitor's ends of the command's streams.
+struct Streams {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+fn start(spec: &Spec, starter: &UnixStream, lock: &File) -> Result<Serving, Failure> {
+    let config = &spec.config;
+    let paths = RunPaths::new(&spec.run, &spec.id());
+    let root = paths.root();
+    let union = open_union(spec)?;
+    // SAFETY: the process has one thread, and no descriptor table to share.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+        .map_err(failed("unshare the mount namespace"))?;
+    sys::mount::make_root_slave().map_err(failed("make mounts slaves"))?;
+    match std::fs::create_dir(&root) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.map_err(failed(root.display()))?,
+    }
+    let mounted = fuse::mount(
+        Arc::clone(&union),
+        &root,
+        &fuse::MountOptions {
+            source: "ply".to_owned(),
+            ..fuse::MountOptions::default()
+        },
+    )
+    .map_err(failed("mount the container's root"))?;
+    let cgroup =
+        Cgroup::create(&spec.id, &config.resources, !config.privileged).map_err(|error| {
+            Failure {
+                code: 125,
+                words: error.to_string(),
+            }
+        })?;
+    let (mut streams, stdio) = streams(config, spec.size).map_err(failed("make pipes"))?;
+    let plan = plan(spec, root.clone(), &cgroup, stdio)?;
+    let listener = listen(&paths).map_err(failed(paths.socket().display()))?;
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(failed("make a socket"))?;
+    // SAFETY: the process has one thread: the union is served only below.
+    let (pid, pidfd) = unsafe {
+        sandbox::clone_stage(
+            plan,
+            cgroup.clone_into(),
+            &ours,
+            theirs,
+            &[lock, starter, &listener],
+        )
+    }
+    .map_err(failed("clone the container's first process"))?;
+    let stage = Stage { pidfd };
+    // From here on the process has several threads and clones nothing.
+    let filesystem = mounted
+        .spawn()
+        .map_err(failed("serve the container's root"))?;
+    cgroup.add(pid).map_err(|error| Failure {
+        code: 125,
+        words: error.to_string(),
+    })?;
+    rustix::io::write(&ours, &[message::GO]).map_err(failed("let the container go"))?;
+    let mut handed = follow_stage(&ours)?.into_iter();
+    let container_root = handed.next();
+    if config.tty {
+        let master = handed
+            .next()
+            .ok_or_else(|| failed("terminal")("none came"))?;
+        streams.stdin = Some(master.try_clone().map_err(failed("dup"))?);
+        streams.stdout = Some(master);
+    }
+    for stream in [&streams.stdin, &streams.stdout, &streams.stderr]
+        .into_iter()
+        .flatten()
+    {
+        set_nonblocking(stream.as_fd()).map_err(failed("fcntl"))?;
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let bare_root =
+        rustix::fs::open(&root, flags, Mode::empty()).map_err(failed(root.display()))?;
+    let alive = Alive {
+        pid,
+        started: Timestamp::now(),
+    };
+    alive
+        .write(&paths)
+        .map_err(failed(paths.directory.display()))?;
+    Ok(Serving::new(serving::Parts {
+        pid,
+        pidfd: stage.forget(),
+        cgroup,
+        filesystem,
+        union,
+        roots: (container_root, bare_root),
+        streams,
+        listener,
+        paths,
+    }))
+}
+
+/// The stage while it may still come to nothing; dropping it kills it.
+struct Stage {
+    pidfd: OwnedFd,
+}
+
+impl Stage {
+    fn forget(self) -> OwnedFd {
+        let stage = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `stage` is never dropped nor used again, so the descriptor has one owner.
+        unsafe { std::ptr::read(&raw const stage.pidfd) }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = sys::process::signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = sys::process::wait(self.pidfd.as_fd());
+    }
+}
+
+fn open_union(spec: &Spec) -> Result<Arc<Union>, Failure> {
+    let store = layerfs::Store::open(&spec.root).map_err(failed("open the layer store"))?;
+    let layers = spec
+        .config
+        .layers
+        .iter()
+        .map(|layer| layer.parse().map(layerfs::DiffId))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed("the container's layers"))?;
+    let stack = store
+        .stack(&layers)
+        .map_err(failed("open the image's layers"))?;
+    let directory = spec.container_dir();
+    let upper = Upper::open(&directory.join("upper"), &directory.join("work"))
+        .map_err(failed("open the container's upper"))?;
+    let union = Union::new(stack, Some(upper)).map_err(failed("open the container's tree"))?;
+    if spec.is_first {
+        // An image in which it cannot be written goes without.
+        if let Err(error) = write_hostname(&union, &spec.config.hostname) {
+            log::debug!("/etc/hostname: {error}");
+        }
+    }
+    Ok(Arc::new(union))
+}
+
+/// Writes /etc/hostname, once: a plain file of the container's, which it may change or remove.
+fn write_hostname(union: &Union, hostname: &str) -> io::Result<()> {
+    let etc = match union.resolve(b"/etc", FollowLast::Yes) {
+        Ok(etc) => etc,
+        Err(_) => union.mkdir(
+            Caller::ROOT,
+            layerfs::Ino::ROOT,
+            b"etc",
+            NewMode {
+                bits: 0o755,
+                umask: 0,
+            },
+        )?,
+    };
+    let opened = match union.resolve(b"/etc/hostname", FollowLast::No) {
+        Ok(there) if there.attr.kind == layerfs::Kind::File => {
+            let opened = union.open(there.ino, libc::O_WRONLY, false)?;
+            let empty = SetAttr {
+                size: Some(0),
+                ..SetAttr::default()
+            };
+            union.setattr(there.ino, &empty)?;
+            opened
+        }
+        Ok(_) => return Ok(()),
+        Err(_) => {
+            let mode = NewMode {
+                bits: 0o644,
+                umask: 0,
+            };
+            union
+                .create(Caller::ROOT, etc.ino, b"hostname", mode, false)?
+                .1
+        }
+    };
+    let written = union.write(opened.handle, format!("{hostname}\n").as_bytes(), 0);
+    union.release(opened.handle);
+    written?;
+    let mtime = SetAttr {
+        mtime: Some(SetTime::To(etc.attr.mtime)),
+        ..SetAttr::default()
+    };
+    union.setattr(etc.ino, &mtime)?;
+    Ok(())
+}
+
+fn plan(spec: &Spec, root: PathBuf, cgroup: &Cgroup, stdio: Stdio) -> Result<Plan, Failure> {
+    let config = &spec.config;
+    let capabilities = Capabilities::of_flags(config.privileged, &config.cap_add, &config.cap_drop)
+        .map_err(|error| Failure {
+            code: 125,
+            words: error.to_string(),
+        })?;
+    let filter = (!config.is_unconfined()).then(|| sandbox::seccomp::default_filter(capabilities));
+    let directory = spec.container_dir();
+    let files = ["hosts", "resolv.conf"]
+        .map(|name| (directory.join(name), Path::new("/etc").join(name)))
+        .to_vec();
+    Ok(Plan {
+        root,
+        read_only: config.read_only,
+        hostname: config.hostname.clone(),
+        domainname: config.domainname.clone(),
+        network: config.network,
+        files,
+        mounts: config.mounts.clone(),
+        shm_size: config.shm_size,
+        privileged: config.privileged,
+        cgroups: cgroup.joined(),
+        arguments: config.arguments(),
+        env: config.env.clone(),
+        working_dir: config.working_dir.clone(),
+        user: config.user.clone(),
+        group_add: config.group_add.clone(),
+        capabilities,
+        no_new_privileges: config.no_new_privileges(),
+        filter,
+        limits: config.ulimits.clone(),
+        oom_score_adj: None,
+        stdio,
+        init: config.init,
+    })
+}
+
+fn streams(config: &Config, (rows, columns): (u16, u16)) -> io::Result<(Streams, Stdio)> {
+    if config.tty {
+        let none = Streams {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+        };
+        return Ok((none, Stdio::Terminal { rows, columns }));
+    }
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (stdin, our_stdin) = match config.open_stdin {
+        true => {
+            let (read, write) = pipe()?;
+            (Some(read), Some(write))
+        }
+        false => (None, None),
+    };
+    let (our_stdout, stdout) = pipe()?;
+    let (our_stderr, stderr) = pipe()?;
+    let streams = Streams {
+        stdin: our_stdin,
+        stdout: Some(our_stdout),
+        stderr: Some(our_stderr),
+    };
+    let stdio = Stdio::Pipes {
+        stdin,
+        stdout,
+        stderr,
+    };
+    Ok((streams, stdio))
+}
+
+fn set_nonblocking(fd: rustix::fd::BorrowedFd<'_>) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?;
+    Ok(())
+}
+
+/// Listens at the socket's path, by way of its directory: the path may be longer than an address holds.
+fn listen(paths: &RunPaths) -> io::Result<UnixListener> {
+    let _ = std::fs::remove_file(paths.socket());
+    let directory = File::open(&paths.directory)?;
+    let listener = UnixListener::bind(short_path(&directory))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Connects to the monitor of the container with these traces.
+pub(crate) fn connect(paths: &RunPaths) -> io::Result<UnixStream> {
+    let directory = File::open(&paths.directory)?;
+    UnixStream::connect(short_path(&directory))
+}
+
+fn short_path(directory: &File) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    PathBuf::from(format!("/proc/self/fd/{}/sock", directory.as_raw_fd()))
+}
+
+/// Hears the stage out until the command runs; returns the descriptors it handed over.
+fn follow_stage(stage: &OwnedFd) -> Result<Vec<OwnedFd>, Failure> {
+    let mut handed = Vec::new();
+    let mut buffer = vec![0; message::LONGEST];
+    loop {
+        let count = sys::fds::receive(stage, &mut buffer, &mut handed)
+            .map_err(failed("hear from the container's first process"))?;
+        match buffer[..count] {
+            // The exec has closed the socket; or the stage was killed, which its end will tell.
+            [] => return Ok(handed),
+            [message::ROOT] => {}
+            [message::FAILED, code, ref words @ ..] => {
+                return Err(Failure {
+                    code,
+                    words: String::from_utf8_lossy(words).into_owned(),
+                });
+            }
+            _ => return Err(failed("the container's first process")("nonsense")),
+        }
+    }
+}
+
+impl Client {
+    /// Makes the starter the first client, told that the container runs.
+    fn starter(stream: UnixStream, spec: &Spec, pid: i32) -> io::Result<Client> {
+        let mut client = Client::new(stream)?;
+        client.send(Kind::Started, &pid.to_le_bytes());
+        if !spec.detached {
+            client.attach(spec.attach);
+        }
+        Ok(client)
+    }
+}
