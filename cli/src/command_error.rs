@@ -86,8 +86,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             )
         }
         ErrorKind::MissingRequiredArgument => {
-            let missing = context(ContextKind::InvalidArg);
-            let count = missing.split_whitespace().count().max(1);
+            let count = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::Strings(missing)) => missing.len(),
+                _ => 1,
+            };
             let plural = if count == 1 { "" } else { "s" };
             (
                 1,

@@ -3,9 +3,11 @@
 mod attach;
 mod container;
 mod container_options;
+mod cp;
 mod create;
 mod diff;
 mod each;
+mod export;
 mod history;
 mod image;
 mod images;
@@ -63,8 +65,10 @@ pub(crate) struct Cli {
 enum Command {
     Attach(attach::Args),
     Container(container::Args),
+    Cp(cp::Args),
     Create(Box<create::Args>),
     Diff(diff::Args),
+    Export(export::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
     Logs(logs::Args),
@@ -104,6 +108,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Attach(args) => attach::run(args, &context),
         Command::Container(args) => container::run(args, &context),
         Command::Create(args) => create::run(*args, &context),
+        Command::Cp(args) => cp::run(args, &context),
+        Command::Export(args) => export::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Kill(args) => kill::run(args, &context),

@@ -41,12 +41,6 @@ pub(crate) fn align(text: &str) -> String {
     out
 }
 
-/// Lays rows out in columns, the first row being the headings.
-pub(crate) fn columns(rows: &[Vec<String>]) -> String {
-    let lines: Vec<String> = rows.iter().map(|row| row.join("\t")).collect();
-    align(&lines.join("\n"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,7 +79,8 @@ mod tests {
         fn aligned_lines_keep_their_cells(rows in proptest::collection::vec(
             proptest::collection::vec("[a-zé]{0,14}", 1..5), 0..8))
         {
-            let aligned = columns(&rows);
+            let lines: Vec<String> = rows.iter().map(|row| row.join("\t")).collect();
+            let aligned = align(&lines.join("\n"));
             proptest::prop_assert!(!aligned.contains('\t'));
             for (row, line) in rows.iter().zip(aligned.lines()) {
                 let found: Vec<&str> = line.split_whitespace().collect();

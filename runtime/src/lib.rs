@@ -3,9 +3,11 @@
 //! [`engine::Engine`] is the facade that every front end calls; each verb is a method of it in the module it belongs
 //! to. The crate knows no terminal: progress is told as events, and errors are types.
 
+mod archive;
 pub mod attach;
 pub mod cgroup;
 pub mod container;
+pub mod copy;
 pub mod engine;
 mod frame;
 pub mod image;
@@ -17,6 +19,8 @@ pub mod registry;
 pub mod sandbox;
 mod state;
 mod sys;
+mod tree;
 
+pub use archive::UnpackError;
 pub use engine::Engine;
 pub use engine::EngineConfig;

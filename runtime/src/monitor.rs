@@ -252,7 +252,7 @@ fn start(spec: &Spec, starter: &UnixStream, lock: &File) -> Result<Serving, Fail
         pid,
         pidfd: stage.forget(),
         cgroup,
-        filesystem,
+        _filesystem: filesystem,
         union,
         roots: (container_root, bare_root),
         streams,

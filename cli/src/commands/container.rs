@@ -8,8 +8,10 @@ use runtime::container::ContainerFilter;
 use runtime::container::Status;
 
 use super::attach;
+use super::cp;
 use super::create;
 use super::diff;
+use super::export;
 use super::inspect;
 use super::kill;
 use super::logs;
@@ -35,8 +37,10 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Attach(attach::Args),
+    Cp(cp::Args),
     Create(Box<create::Args>),
     Diff(diff::Args),
+    Export(export::Args),
     Inspect(InspectArgs),
     Kill(kill::Args),
     Logs(logs::Args),
@@ -76,6 +80,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     match args.verb {
         Verb::Attach(args) => attach::run(args, context),
         Verb::Create(args) => create::run(*args, context),
+        Verb::Cp(args) => cp::run(args, context),
+        Verb::Export(args) => export::run(args, context),
         Verb::Diff(args) => diff::run(args, context),
         Verb::Inspect(args) => inspect_containers(&args, context),
         Verb::Kill(args) => kill::run(args, context),

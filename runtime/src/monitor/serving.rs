@@ -35,7 +35,8 @@ pub(super) struct Parts {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
     pub(super) cgroup: Cgroup,
-    pub(super) filesystem: layerfs::fuse::Serving,
+    /// Kept for its threads.
+    pub(super) _filesystem: layerfs::fuse::Serving,
     pub(super) union: Arc<Union>,
     /// The root as the container sees it, and the bare union.
     pub(super) roots: (Option<OwnedFd>, OwnedFd),

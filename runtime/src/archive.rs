@@ -1,0 +1,508 @@
+//! Trees as tars: how files leave and enter containers.
+
+use std::collections::HashMap;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use layerfs::Kind;
+use layerfs::Timespec;
+use tar::EntryType;
+use tar::Header;
+
+use crate::tree::Last;
+use crate::tree::Metadata;
+use crate::tree::New;
+use crate::tree::Stat;
+use crate::tree::Tree;
+use crate::tree::components;
+
+/// How deep a tree may be: beyond any path that a program could name.
+const DEEPEST: usize = 4096;
+
+/// The beginning of a PAX record that is an attribute.
+const XATTR: &str = "SCHILY.xattr.";
+
+/// Writes a node and all below it as a tar, under `name`; an empty name writes only what is below it.
+pub(crate) fn pack<T: Tree, W: Write>(
+    tree: &T,
+    node: &T::Node,
+    name: &[u8],
+    out: W,
+) -> io::Result<W> {
+    let mut packer = Packer {
+        tree,
+        tar: tar::Builder::new(out),
+        links: HashMap::new(),
+    };
+    packer.add(node, name, 0)?;
+    packer.tar.into_inner()
+}
+
+struct Packer<'a, T, W: Write> {
+    tree: &'a T,
+    tar: tar::Builder<W>,
+    /// The name under which a file with several was packed first.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<T: Tree, W: Write> Packer<'_, T, W> {
+    fn add(&mut self, node: &T::Node, name: &[u8], depth: usize) -> io::Result<()> {
+        let stat = self.tree.stat(node)?;
+        if stat.kind == Kind::Socket {
+            // As `tar` and Docker: a socket is nothing without its owner.
+            return Ok(());
+        }
+        if !name.is_empty() {
+            self.append(node, name, &stat)?;
+        }
+        if stat.kind != Kind::Directory {
+            return Ok(());
+        }
+        if depth == DEEPEST {
+            return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+        }
+        for child_name in self.tree.names(node)? {
+            let child = match self.tree.child(node, &child_name) {
+                // Gone since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                child => child?,
+            };
+            let path = match name {
+                b"" => child_name,
+                name => [name, b"/", &child_name].concat(),
+            };
+            self.add(&child, &path, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, node: &T::Node, name: &[u8], stat: &Stat) -> io::Result<()> {
+        let mut header = header(stat);
+        let path = Path::new(std::ffi::OsStr::from_bytes(name));
+        if stat.kind != Kind::Directory && stat.nlink > 1 {
+            if let Some(first) = self.links.get(&stat.identity) {
+                header.set_entry_type(EntryType::Link);
+                header.set_size(0);
+                let first = Path::new(std::ffi::OsStr::from_bytes(first));
+                return self.tar.append_link(&mut header, path, first);
+            }
+            self.links.insert(stat.identity, name.to_vec());
+        }
+        self.append_records(node, stat)?;
+        match stat.kind {
+            Kind::File => {
+                let content = self.tree.read(node)?;
+                // A file that grows or shrinks meanwhile has the length it had.
+                let padded = content.chain(io::repeat(0)).take(stat.size);
+                self.tar.append_data(&mut header, path, padded)
+            }
+            Kind::Symlink => {
+                let target = self.tree.link_target(node)?;
+                let target = Path::new(std::ffi::OsStr::from_bytes(&target));
+                self.tar.append_link(&mut header, path, target)
+            }
+            Kind::Directory => {
+                let mut name = name.to_vec();
+                name.push(b'/');
+                let path = Path::new(std::ffi::OsStr::from_bytes(&name));
+                self.tar.append_data(&mut header, path, io::empty())
+            }
+            _ => self.tar.append_data(&mut header, path, io::empty()),
+        }
+    }
+
+    /// Appends what a plain header has no room for: attributes and nanoseconds.
+    fn append_records(&mut self, node: &T::Node, stat: &Stat) -> io::Result<()> {
+        let mut records = Vec::new();
+        if stat.mtime.nanos != 0 || stat.mtime.secs < 0 {
+            records.push(("mtime".to_owned(), decimal(stat.mtime).into_bytes()));
+        }
+        for (name, value) in self.tree.xattrs(node)? {
+            if let Ok(name) = String::from_utf8(name) {
+                records.push((format!("{XATTR}{name}"), value));
+            }
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let records = records
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()));
+        self.tar.append_pax_extensions(records)
+    }
+}
+
+fn header(stat: &Stat) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(stat.mode);
+    header.set_uid(u64::from(stat.uid));
+    header.set_gid(u64::from(stat.gid));
+    header.set_mtime(u64::try_from(stat.mtime.secs).unwrap_or(0));
+    header.set_size(if stat.kind == Kind::File {
+        stat.size
+    } else {
+        0
+    });
+    header.set_entry_type(match stat.kind {
+        Kind::File | Kind::Socket => EntryType::Regular,
+        Kind::Directory => EntryType::Directory,
+        Kind::Symlink => EntryType::Symlink,
+        Kind::CharDevice => EntryType::Char,
+        Kind::BlockDevice => EntryType::Block,
+        Kind::Fifo => EntryType::Fifo,
+    });
+    if matches!(stat.kind, Kind::CharDevice | Kind::BlockDevice) {
+        // A GNU header has both fields.
+        let _ = header.set_device_major(libc::major(stat.rdev));
+        let _ = header.set_device_minor(libc::minor(stat.rdev));
+    }
+    header
+}
+
+fn decimal(time: Timespec) -> String {
+    // Nanoseconds count up from the second below, the text away from zero.
+    match time.secs < 0 && time.nanos > 0 {
+        true => format!("-{}.{:09}", -(time.secs + 1), 1_000_000_000 - time.nanos),
+        false => format!("{}.{:09}", time.secs, time.nanos),
+    }
+}
+
+fn parse_decimal(text: &[u8]) -> Option<Timespec> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
+    let (secs, nanos): (i64, u32) = (whole.parse().ok()?, digits.parse().ok()?);
+    Some(match whole.starts_with('-') && nanos > 0 {
+        true => Timespec {
+            secs: secs.checked_sub(1)?,
+            nanos: 1_000_000_000 - nanos,
+        },
+        false => Timespec { secs, nanos },
+    })
+}
+
+/// How a tar is unpacked.
+#[derive(Debug, Clone)]
+pub(crate) struct Unpack<'a> {
+    /// Who is to own all of it; `None` keeps the owners of the archive.
+    pub(crate) owner: Option<(u32, u32)>,
+    /// The directory's path in the tree, if links on the way to an entry are to be followed in it: an archive made by
+    /// hand may count on `/bin` being one. An archive that a container had a say in is never let through a link.
+    pub(crate) follow_in: Option<&'a [u8]>,
+}
+
+/// Unpacks a tar into a directory; returns the bytes of the files in it.
+pub(crate) fn unpack<T: Tree>(
+    tree: &T,
+    directory: &T::Node,
+    input: impl Read,
+    options: &Unpack<'_>,
+) -> Result<u64, UnpackError> {
+    let mut unpacker = Unpacker {
+        tree,
+        directory,
+        options,
+        directories: Vec::new(),
+        written: 0,
+    };
+    let mut archive = tar::Archive::new(input);
+    for entry in archive.entries().map_err(UnpackError::Archive)? {
+        let mut entry = entry.map_err(UnpackError::Archive)?;
+        let path = entry.path_bytes().into_owned();
+        unpacker
+            .entry(&mut entry, &path)
+            .map_err(|error| match error {
+                Refused::Archive(error) => UnpackError::Archive(error),
+                Refused::Entry(source) => UnpackError::Entry {
+                    path: String::from_utf8_lossy(&path).into_owned(),
+                    source,
+                },
+                Refused::Words(words) => UnpackError::Refused(words),
+            })?;
+    }
+    // The directories' times would change with what is made in them.
+    for (node, metadata) in unpacker.directories.iter().rev() {
+        tree.set_metadata(node, metadata)
+            .map_err(UnpackError::Archive)?;
+    }
+    // What follows the archive is read too: its writer may wait for that.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(UnpackError::Archive)?;
+    Ok(unpacker.written)
+}
+
+/// What keeps a tar from being unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// It cannot be read.
+    #[error("archive: {0}")]
+    Archive(#[source] io::Error),
+    /// An entry cannot be made.
+    #[error("{path}: {source}")]
+    Entry {
+        /// The entry's name.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An entry must not be made.
+    #[error("{0}")]
+    Refused(String),
+}
+
+enum Refused {
+    Archive(io::Error),
+    Entry(io::Error),
+    Words(String),
+}
+
+/// The directory that an entry belongs in.
+enum Parent<'a, N> {
+    /// That which is unpacked into.
+    Top(&'a N),
+    /// One below it.
+    Below(N),
+}
+
+impl<N> std::ops::Deref for Parent<'_, N> {
+    type Target = N;
+
+    fn deref(&self) -> &N {
+        match self {
+            Parent::Top(node) => node,
+            Parent::Below(node) => node,
+        }
+    }
+}
+
+struct Unpacker<'a, T: Tree> {
+    tree: &'a T,
+    directory: &'a T::Node,
+    options: &'a Unpack<'a>,
+    directories: Vec<(T::Node, Metadata)>,
+    written: u64,
+}
+
+impl<'a, T: Tree> Unpacker<'a, T> {
+    fn entry<R: Read>(
+        &mut self,
+        entry: &mut tar::Entry<'_, R>,
+        path: &[u8],
+    ) -> Result<(), Refused> {
+        let names: Vec<&[u8]> = components(path).collect();
+        if names.contains(&&b".."[..]) {
+            let path = String::from_utf8_lossy(path);
+            return Err(Refused::Words(format!("invalid path in archive: {path:?}")));
+        }
+        let metadata = self.metadata(entry).map_err(Refused::Archive)?;
+        let Some((name, parents)) = names.split_last() else {
+            // The directory itself.
+            return Ok(());
+        };
+        let parent = self.parent(parents).map_err(Refused::Entry)?;
+        let kind = entry.header().entry_type();
+        let there = match self.tree.child(&parent, name) {
+            Ok(there) => Some(self.tree.stat(&there).map_err(Refused::Entry)?.kind),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Refused::Entry(error)),
+        };
+        let shown = String::from_utf8_lossy(path);
+        match (there, kind.is_dir()) {
+            (Some(Kind::Directory), false) => {
+                return Err(Refused::Words(format!(
+                    "cannot overwrite directory {shown:?} with non-directory"
+                )));
+            }
+            (Some(Kind::Directory), true) => {
+                let node = self.tree.child(&parent, name).map_err(Refused::Entry)?;
+                self.directories.push((node, metadata));
+                return Ok(());
+            }
+            (Some(_), true) if !matches!(there, Some(Kind::Symlink)) => {
+                return Err(Refused::Words(format!(
+                    "cannot overwrite non-directory {shown:?} with directory"
+                )));
+            }
+            (Some(_), _) => self.tree.remove(&parent, name).map_err(Refused::Entry)?,
+            (None, _) => {}
+        }
+        self.make(entry, &parent, name, metadata)
+    }
+
+    fn make<R: Read>(
+        &mut self,
+        entry: &mut tar::Entry<'_, R>,
+        parent: &T::Node,
+        name: &[u8],
+        metadata: Metadata,
+    ) -> Result<(), Refused> {
+        let target = entry.link_name_bytes().map(|target| target.into_owned());
+        let header = entry.header();
+        let rdev = || {
+            let number = |field: io::Result<Option<u32>>| field.ok().flatten().unwrap_or_default();
+            libc::makedev(number(header.device_major()), number(header.device_minor()))
+        };
+        let new = match header.entry_type() {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => New::File,
+            EntryType::Directory => New::Directory,
+            EntryType::Symlink => New::Symlink(target.as_deref().unwrap_or_default()),
+            EntryType::Char => New::Special(Kind::CharDevice, rdev()),
+            EntryType::Block => New::Special(Kind::BlockDevice, rdev()),
+            EntryType::Fifo => New::Special(Kind::Fifo, 0),
+            EntryType::Link => {
+                let target = target.unwrap_or_default();
+                return self.link(&target, parent, name);
+            }
+            // Comments and labels.
+            _ => return Ok(()),
+        };
+        let node = self.tree.make(parent, name, new).map_err(Refused::Entry)?;
+        match new {
+            New::File => {
+                self.written += self.tree.write(&node, entry).map_err(Refused::Entry)?;
+            }
+            New::Directory => {
+                self.directories.push((node, metadata));
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.tree
+            .set_metadata(&node, &metadata)
+            .map_err(Refused::Entry)
+    }
+
+    /// Makes another name for a file that the archive has already brought.
+    fn link(&self, target: &[u8], parent: &T::Node, name: &[u8]) -> Result<(), Refused> {
+        let names: Vec<&[u8]> = components(target).collect();
+        let refused = || {
+            let target = String::from_utf8_lossy(target);
+            Refused::Words(format!("invalid hard link in archive: {target:?}"))
+        };
+        if names.contains(&&b".."[..]) {
+            return Err(refused());
+        }
+        let (last, parents) = names.split_last().ok_or_else(refused)?;
+        let directory = self.parent(parents).map_err(Refused::Entry)?;
+        let file = self.tree.child(&directory, last).map_err(Refused::Entry)?;
+        self.tree.link(&file, parent, name).map_err(Refused::Entry)
+    }
+
+    /// Finds the directory an entry belongs in, making those that the archive does not mention.
+    fn parent(&self, names: &[&[u8]]) -> io::Result<Parent<'a, T::Node>> {
+        if names.is_empty() {
+            return Ok(Parent::Top(self.directory));
+        }
+        if let Some(base) = self.options.follow_in {
+            let path = names
+                .iter()
+                .fold(base.to_vec(), |path, name| [&path[..], b"/", name].concat());
+            match self.tree.resolve(&path, Last::Follow) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                found => return found.map(Parent::Below),
+            }
+        }
+        let mut found = Parent::Top(self.directory);
+        for (number, name) in names.iter().enumerate() {
+            let here = &*found;
+            let next = match self.tree.child(here, name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let made = self.tree.make(here, name, New::Directory)?;
+                    let (uid, gid) = self.options.owner.unwrap_or((0, 0));
+                    let metadata = Metadata {
+                        mode: 0o755,
+                        uid,
+                        gid,
+                        ..Metadata::default()
+                    };
+                    self.tree.set_metadata(&made, &metadata)?;
+                    made
+                }
+                next => next?,
+            };
+            let kind = self.tree.stat(&next)?.kind;
+            let next = match (kind, self.options.follow_in) {
+                (Kind::Directory, _) => next,
+                (Kind::Symlink, Some(base)) => {
+                    let path = names[..=number]
+                        .iter()
+                        .fold(base.to_vec(), |path, name| [&path[..], b"/", name].concat());
+                    self.tree.resolve(&path, Last::Follow)?
+                }
+                _ => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+            };
+            found = Parent::Below(next);
+        }
+        Ok(found)
+    }
+
+    fn metadata<R: Read>(&self, entry: &mut tar::Entry<'_, R>) -> io::Result<Metadata> {
+        let mut xattrs = Vec::new();
+        let mut mtime = None;
+        if let Some(records) = entry.pax_extensions()? {
+            for record in records {
+                let record = record?;
+                let Ok(key) = record.key() else { continue };
+                if key == "mtime" {
+                    mtime = parse_decimal(record.value_bytes());
+                } else if let Some(name) = key.strip_prefix(XATTR) {
+                    xattrs.push((name.as_bytes().to_vec(), record.value_bytes().to_vec()));
+                }
+            }
+        }
+        let header = entry.header();
+        let (uid, gid) = match self.options.owner {
+            Some(owner) => owner,
+            None => (
+                u32::try_from(header.uid()?).map_err(io::Error::other)?,
+                u32::try_from(header.gid()?).map_err(io::Error::other)?,
+            ),
+        };
+        Ok(Metadata {
+            mode: header.mode()? & 0o7777,
+            uid,
+            gid,
+            mtime: match mtime {
+                Some(mtime) => mtime,
+                None => Timespec {
+                    secs: i64::try_from(header.mtime()?).unwrap_or_default(),
+                    nanos: 0,
+                },
+            },
+            xattrs,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_the_epoch_survive_as_text() {
+        for time in [
+            Timespec { secs: 5, nanos: 7 },
+            Timespec { secs: -3, nanos: 0 },
+            Timespec {
+                secs: -3,
+                nanos: 250_000_000,
+            },
+            Timespec {
+                secs: -1,
+                nanos: 999_999_999,
+            },
+        ] {
+            assert_eq!(
+                parse_decimal(decimal(time).as_bytes()),
+                Some(time),
+                "{time:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A tree of the kernel's, by an open root directory.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use layerfs::Kind;
+use layerfs::Timespec;
+use rustix::fs::AtFlags;
+use rustix::fs::FileType;
+use rustix::fs::Gid;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
+use rustix::fs::Uid;
+use rustix::fs::XattrFlags;
+
+use super::Last;
+use super::Metadata;
+use super::New;
+use super::Stat;
+use super::Tree;
+
+/// The largest value of an attribute, `xattr(7)`.
+const LARGEST_XATTR: usize = 64 << 10;
+
+/// A directory of the host's, or a container's root, and all below.
+#[derive(Debug)]
+pub(crate) struct HostTree {
+    root: OwnedFd,
+    /// How paths are resolved in it.
+    flags: ResolveFlags,
+}
+
+impl HostTree {
+    /// Returns the tree below a container's root: nothing leads out of it.
+    pub(crate) fn of_container(root: OwnedFd) -> HostTree {
+        HostTree {
+            root,
+            flags: ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        }
+    }
+
+    /// Returns the tree the calling process is in.
+    pub(crate) fn of_process() -> io::Result<HostTree> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(HostTree {
+            root: rustix::fs::open("/", flags, Mode::empty())?,
+            flags: ResolveFlags::empty(),
+        })
+    }
+}
+
+/// Returns the path by which the kernel leads to what an open descriptor is.
+fn proc_path(node: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", node.as_raw_fd()))
+}
+
+fn os(name: &[u8]) -> &OsStr {
+    OsStr::from_bytes(name)
+}
+
+pub(super) fn kind_of(mode: u32) -> Kind {
+    match FileType::from_raw_mode(mode) {
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::CharacterDevice => Kind::CharDevice,
+        FileType::BlockDevice => Kind::BlockDevice,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        _ => Kind::File,
+    }
+}
+
+impl Tree for HostTree {
+    type Node = OwnedFd;
+
+    fn resolve(&self, path: &[u8], last: Last) -> io::Result<OwnedFd> {
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        if last == Last::Keep {
+            flags |= OFlags::NOFOLLOW;
+        }
+        let start = path
+            .iter()
+            .position(|byte| *byte != b'/')
+            .unwrap_or(path.len());
+        let relative = match &path[start..] {
+            b"" => b".",
+            relative => relative,
+        };
+        Ok(rustix::fs::openat2(
+            &self.root,
+            os(relative),
+            flags,
+            Mode::empty(),
+            self.flags,
+        )?)
+    }
+
+    fn child(&self, directory: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(
+            directory,
+            os(name),
+            flags,
+            Mode::empty(),
+        )?)
+    }
+
+    fn stat(&self, node: &OwnedFd) -> io::Result<Stat> {
+        let stat = rustix::fs::fstat(node)?;
+        Ok(Stat {
+            kind: kind_of(stat.st_mode),
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: stat.st_size as u64,
+            mtime: Timespec {
+                secs: stat.st_mtime as i64,
+                nanos: stat.st_mtime_nsec as u32,
+            },
+            rdev: stat.st_rdev,
+            nlink: stat.st_nlink as u64,
+            identity: (stat.st_dev, stat.st_ino),
+        })
+    }
+
+    fn names(&self, directory: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(opened)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn link_target(&self, link: &OwnedFd) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
+    }
+
+    fn xattrs(&self, node: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if self.stat(node)?.kind == Kind::Symlink {
+            return Ok(Vec::new());
+        }
+        let path = proc_path(node);
+        let mut names = vec![0; LARGEST_XATTR];
+        let length = match rustix::fs::listxattr(&path, &mut names) {
+            Err(rustix::io::Errno::OPNOTSUPP) => 0,
+            length => length?,
+        };
+        let mut xattrs = Vec::new();
+        for name in names[..length]
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
+            let mut value = vec![0; LARGEST_XATTR];
+            match rustix::fs::getxattr(&path, os(name), &mut value) {
+                Ok(length) => {
+                    value.truncate(length);
+                    xattrs.push((name.to_vec(), value));
+                }
+                // Gone since, or not to be read (`trusted` for a user who is not root).
+                Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(xattrs)
+    }
+
+    fn read(&self, file: &OwnedFd) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(File::open(proc_path(file))?))
+    }
+
+    fn make(&self, directory: &OwnedFd, name: &[u8], new: New<'_>) -> io::Result<OwnedFd> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        match new {
+            New::File => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                rustix::fs::openat(directory, os(name), flags, mode)?;
+            }
+            New::Directory => rustix::fs::mkdirat(directory, os(name), Mode::RWXU)?,
+            New::Symlink(target) => rustix::fs::symlinkat(os(target), directory, os(name))?,
+            New::Special(kind, rdev) => {
+                let kind = match kind {
+                    Kind::CharDevice => FileType::CharacterDevice,
+                    Kind::BlockDevice => FileType::BlockDevice,
+                    Kind::Socket => FileType::Socket,
+                    _ => FileType::Fifo,
+                };
+                rustix::fs::mknodat(directory, os(name), kind, mode, rdev)?;
+            }
+        }
+        self.child(directory, name)
+    }
+
+    fn write(&self, file: &OwnedFd, content: &mut dyn Read) -> io::Result<u64> {
+        let mut out = File::options()
+            .write(true)
+            .truncate(true)
+            .open(proc_path(file))?;
+        io::copy(content, &mut out)
+    }
+
+    fn link(&self, file: &OwnedFd, directory: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        let flags = AtFlags::SYMLINK_FOLLOW;
+        Ok(rustix::fs::linkat(
+            rustix::fs::CWD,
+            &proc_path(file),
+            directory,
+            os(name),
+            flags,
+        )?)
+    }
+
+    fn set_metadata(&self, node: &OwnedFd, metadata: &Metadata) -> io::Result<()> {
+        let is_link = self.stat(node)?.kind == Kind::Symlink;
+        let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
+        rustix::fs::chownat(node, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+        if !is_link {
+            let path = proc_path(node);
+            rustix::fs::chmod(&path, Mode::from_raw_mode(metadata.mode))?;
+            set_xattrs(&path, &metadata.xattrs)?;
+        }
+        let time = rustix::fs::Timespec {
+            tv_sec: metadata.mtime.secs,
+            tv_nsec: i64::from(metadata.mtime.nanos),
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        Ok(rustix::fs::utimensat(
+            node,
+            "",
+            &times,
+            AtFlags::EMPTY_PATH,
+        )?)
+    }
+
+    fn remove(&self, directory: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        match rustix::fs::unlinkat(directory, os(name), AtFlags::empty()) {
+            Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {}
+            removed => return Ok(removed?),
+        }
+        let inner = self.child(directory, name)?;
+        for name in self.names(&inner)? {
+            self.remove(&inner, &name)?;
+        }
+        Ok(rustix::fs::unlinkat(
+            directory.as_fd(),
+            os(name),
+            AtFlags::REMOVEDIR,
+        )?)
+    }
+}
+
+/// Sets attributes; those that the filesystem has no room for are left out, as `tar` does with a warning.
+fn set_xattrs(path: &Path, xattrs: &[(Vec<u8>, Vec<u8>)]) -> io::Result<()> {
+    for (name, value) in xattrs {
+        match rustix::fs::setxattr(path, os(name), value, XattrFlags::empty()) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::PERM) => {
+                log::warn!("attribute {} cannot be set", String::from_utf8_lossy(name));
+            }
+            set => set?,
+        }
+    }
+    Ok(())
+}
