@@ -30,6 +30,8 @@ mod start;
 mod stop;
 mod system;
 mod tag;
+mod umount;
+mod version;
 mod wait;
 
 use std::path::PathBuf;
@@ -79,6 +81,8 @@ enum Command {
     Run(Box<run::Args>),
     Start(start::Args),
     Stop(stop::Args),
+    Umount(umount::Args),
+    Version(version::Args),
     Wait(wait::Args),
     History(history::Args),
     Image(image::Args),
@@ -121,6 +125,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Run(args) => run::run(*args, &context),
         Command::Start(args) => start::run(args, &context),
         Command::Stop(args) => stop::run(args, &context),
+        Command::Umount(args) => umount::run(args, &context),
+        Command::Version(args) => version::run(args, &context),
         Command::Wait(args) => wait::run(args, &context),
         Command::History(args) => history::run(args, &context),
         Command::Image(args) => image::run(args, &context),

@@ -5,7 +5,7 @@ use std::io;
 use std::io::Write as _;
 
 /// The exit code of a program that SIGPIPE has ended.
-const BROKEN_PIPE: i32 = 128 + 13;
+pub(crate) const BROKEN_PIPE: u8 = 128 + 13;
 
 /// Prints a line on standard output.
 macro_rules! outln {
@@ -32,7 +32,7 @@ pub(crate) fn write(text: fmt::Arguments<'_>) {
     if let Err(error) = io::stdout().write_fmt(text)
         && error.kind() == io::ErrorKind::BrokenPipe
     {
-        std::process::exit(BROKEN_PIPE);
+        std::process::exit(i32::from(BROKEN_PIPE));
     }
 }
 
@@ -48,6 +48,6 @@ pub(crate) fn pass(is_error: bool, bytes: &[u8]) {
     if let Err(error) = passed
         && error.kind() == io::ErrorKind::BrokenPipe
     {
-        std::process::exit(BROKEN_PIPE);
+        std::process::exit(i32::from(BROKEN_PIPE));
     }
 }

@@ -238,9 +238,6 @@ fn start(spec: &Spec, starter: &UnixStream, lock: &File) -> Result<Serving, Fail
     {
         set_nonblocking(stream.as_fd()).map_err(failed("fcntl"))?;
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let bare_root =
-        rustix::fs::open(&root, flags, Mode::empty()).map_err(failed(root.display()))?;
     let alive = Alive {
         pid,
         started: Timestamp::now(),
@@ -254,7 +251,7 @@ fn start(spec: &Spec, starter: &UnixStream, lock: &File) -> Result<Serving, Fail
         cgroup,
         _filesystem: filesystem,
         union,
-        roots: (container_root, bare_root),
+        container_root,
         streams,
         listener,
         paths,

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
+use runtime::copy::CopyError;
 use runtime::copy::CopyOptions;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::human_size::precise_size;
+use crate::output;
 use crate::terminal;
 
 /// Copy files between a container and the host
@@ -81,7 +83,14 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
                     &options,
                     &mut io::stdout().lock(),
                 )
-                .map_err(CommandError::failed)?;
+                .map_err(|error| match error {
+                    CopyError::Pack { source, .. }
+                        if source.kind() == io::ErrorKind::BrokenPipe =>
+                    {
+                        CommandError::with_code(output::BROKEN_PIPE, "")
+                    }
+                    error => CommandError::failed(error),
+                })?;
             return Ok(ExitCode::SUCCESS);
         }
         ((Some(container), path), (None, to)) => context.engine()?.copy_from_container(

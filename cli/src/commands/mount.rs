@@ -1,44 +1,104 @@
 //! `ply mount`
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use nix::unistd::ForkResult;
+use runtime::Engine;
+use runtime::image::ImageError;
+use runtime::mount::MountError;
+use runtime::mount::MountedContainer;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::output::out;
+use crate::table;
 
-/// Mount an image read-only, to browse it; `umount` ends it
+/// Mount an image, one of its layers or a container's tree, to browse it; without arguments, list what is mounted
+///
+/// `ply umount DIR` ends it. An image or layer is read-only; a container's tree can be changed, and a container that
+/// does not run cannot be started while it is mounted.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// The image
-    image: String,
+    /// The image or container
+    #[arg(value_name = "IMAGE|CONTAINER", requires = "mountpoint")]
+    name: Option<String>,
     /// The directory to mount it on
     #[arg(value_name = "DIR")]
-    mountpoint: PathBuf,
+    mountpoint: Option<PathBuf>,
+    /// Mean a container, even if an image has that name too
+    #[arg(long, conflicts_with = "layer")]
+    container: bool,
     /// Serve the mount from this process until it is unmounted
     #[arg(long)]
     foreground: bool,
+    /// Mount only this layer: its number, the lowest being 1, or its diff ID
+    #[arg(long, value_name = "LAYER")]
+    layer: Option<String>,
 }
 
+/// What a mount needs until it is unmounted.
+type Serve = Box<dyn FnOnce() -> std::io::Result<()>>;
+
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let mounted = context
-        .engine()?
-        .mount_image(&args.image, &args.mountpoint)
-        .map_err(CommandError::failed)?;
+    let (Some(name), Some(mountpoint)) = (&args.name, &args.mountpoint) else {
+        return list();
+    };
+    let engine = context.engine()?;
+    let serve = mount(&engine, &args, name, mountpoint).map_err(CommandError::failed)?;
+    let Some(serve) = serve else {
+        return Ok(ExitCode::SUCCESS);
+    };
     if !args.foreground {
         // SAFETY: the process has one thread: neither the engine nor the mount has started any.
         match unsafe { nix::unistd::fork() }.map_err(CommandError::failed)? {
             ForkResult::Parent { .. } => {
                 // The child serves the mount from here on; this process must not unmount it.
-                std::mem::forget(mounted);
+                std::mem::forget(serve);
                 return Ok(ExitCode::SUCCESS);
             }
             ForkResult::Child => leave_terminal().map_err(CommandError::failed)?,
         }
     }
-    mounted.run().map_err(CommandError::failed)?;
+    serve().map_err(CommandError::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn mount(
+    engine: &Engine,
+    args: &Args,
+    name: &str,
+    mountpoint: &Path,
+) -> Result<Option<Serve>, MountError> {
+    if !args.container {
+        match engine.mount_image(name, args.layer.as_deref(), mountpoint) {
+            Ok(mounted) => return Ok(Some(Box::new(move || mounted.run()))),
+            // A container's, perhaps.
+            Err(MountError::Image(ImageError::NoSuchImage(_) | ImageError::Reference(_)))
+                if args.layer.is_none() && engine.container(name).is_ok() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match engine.mount_container(name, mountpoint)? {
+        MountedContainer::Running => Ok(None),
+        MountedContainer::Stopped(tree) => Ok(Some(Box::new(move || tree.run()))),
+    }
+}
+
+fn list() -> Result<ExitCode, CommandError> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(CommandError::failed)?;
+    let mut text = "SOURCE\tMOUNTED ON\n".to_owned();
+    for line in mounts.lines() {
+        let mut fields = line.split(' ');
+        if let (Some(source), Some(target)) = (fields.next(), fields.next())
+            && let Some(source) = source.strip_prefix("ply:")
+        {
+            text.push_str(&format!("{source}\t{target}\n"));
+        }
+    }
+    out!("{}", table::align(&text));
     Ok(ExitCode::SUCCESS)
 }
 

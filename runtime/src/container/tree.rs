@@ -46,7 +46,7 @@ impl StoppedTree {
 pub struct RunningTree {
     /// As its processes see it, with what is mounted in it.
     pub root: OwnedFd,
-    /// The union alone.
+    /// The union alone, a mount that is attached nowhere.
     pub bare: OwnedFd,
 }
 

@@ -13,6 +13,8 @@ use jiff::Timestamp;
 use layerfs::Union;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 
 use super::Spec;
 use super::Streams;
@@ -38,8 +40,8 @@ pub(super) struct Parts {
     /// Kept for its threads.
     pub(super) _filesystem: layerfs::fuse::Serving,
     pub(super) union: Arc<Union>,
-    /// The root as the container sees it, and the bare union.
-    pub(super) roots: (Option<OwnedFd>, OwnedFd),
+    /// The root as the container sees it.
+    pub(super) container_root: Option<OwnedFd>,
     pub(super) streams: Streams,
     pub(super) listener: UnixListener,
     pub(super) paths: RunPaths,
@@ -319,8 +321,13 @@ impl Serving {
                 self.reply(at, Ok(()));
             }
             Request::Roots => {
-                let (container, bare) = &self.parts.roots;
-                let fds: Vec<BorrowedFd<'_>> = container
+                // A mount of the same union that is nowhere yet: whoever gets it may look around in it or attach it.
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let root = rustix::fs::open(self.parts.paths.root(), flags, Mode::empty())?;
+                let bare = sys::mount::clone_tree(root.as_fd(), false)?;
+                let fds: Vec<BorrowedFd<'_>> = self
+                    .parts
+                    .container_root
                     .iter()
                     .map(AsFd::as_fd)
                     .chain([bare.as_fd()])
