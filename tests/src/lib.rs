@@ -1,1 +1,46 @@
-//! tests
+//! Situations for the end-to-end tests: the built `ply` with a root of its own, a registry, images, trees to compare.
+//!
+//! Everything a situation makes goes with it, also when a test fails.
+
+mod image;
+mod ply;
+mod registry;
+mod tree;
+
+pub use image::busybox_tar;
+pub use image::debian_tar;
+pub use ply::Output;
+pub use ply::Ply;
+pub use registry::Registry;
+pub use tree::Entry;
+pub use tree::Tree;
+pub use tree::differences;
+pub use tree::read as read_tree;
+
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Runs a program that must succeed; returns its standard output.
+pub fn must(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until `is_so`; fails after half a minute.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

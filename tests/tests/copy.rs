@@ -1,0 +1,250 @@
+//! `cp`, `diff`, `export`, `mount`: a container's files, running or not.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use tests::Ply;
+use tests::differences;
+use tests::must;
+use tests::read_tree;
+
+/// Runs a test on a container that runs and on one that does not.
+fn on_both(test: impl Fn(&Ply, &str)) {
+    let ply = Ply::with_busybox();
+    let prepare = "mkdir -p /data/sub; echo one > /data/one; echo two > /data/sub/two; ln -s one /data/link; \
+                   ln -s /etc/passwd /data/away; ln /data/one /data/hard; mkfifo /data/pipe; chown 5:6 /data/one; chmod 4711 /data/one";
+    ply.run(&["run", "--name", "stopped", "busybox", "sh", "-c", prepare])
+        .ok();
+    let script = format!("{prepare}; echo ready; sleep 1000");
+    ply.run(&[
+        "run", "-d", "--name", "running", "busybox", "sh", "-c", &script,
+    ])
+    .ok();
+    tests::eventually("ready", || ply.run(&["logs", "running"]).ok() == "ready");
+    test(&ply, "stopped");
+    test(&ply, "running");
+}
+
+#[test]
+fn files_are_copied_out() {
+    on_both(|ply, name| {
+        let out = ply.directory(&format!("out-{name}"));
+        let to = |path: &str| format!("{}/{path}", out.display());
+        let from = |path: &str| format!("{name}:{path}");
+        ply.run(&["cp", &from("/data/one"), &to("")]).ok();
+        ply.run(&["cp", &from("/data/one"), &to("renamed")]).ok();
+        ply.run(&["cp", &from("/data"), &to("fresh")]).ok();
+        ply.run(&["cp", &from("/data/."), &to("")]).ok();
+        ply.run(&["cp", "-L", &from("/data/link"), &to("followed")])
+            .ok();
+        ply.run(&["cp", "-a", &from("/data/one"), &to("owned")])
+            .ok();
+        assert_eq!(fs::read_to_string(out.join("one")).expect("read"), "one\n");
+        assert_eq!(
+            fs::read_to_string(out.join("renamed")).expect("read"),
+            "one\n"
+        );
+        assert_eq!(
+            fs::read_to_string(out.join("fresh/sub/two")).expect("read"),
+            "two\n"
+        );
+        assert_eq!(
+            fs::read_to_string(out.join("sub/two")).expect("read"),
+            "two\n"
+        );
+        assert_eq!(
+            fs::read_to_string(out.join("followed")).expect("read"),
+            "one\n"
+        );
+        assert_eq!(
+            fs::read_link(out.join("away"))
+                .expect("a link")
+                .to_string_lossy(),
+            "/etc/passwd"
+        );
+        let owner = |path: &str| {
+            fs::metadata(out.join(path))
+                .map(|stat| (stat.uid(), stat.gid()))
+                .expect("stat")
+        };
+        assert_eq!(owner("one"), (0, 0));
+        assert_eq!(owner("owned"), (5, 6));
+        let same = |path: &str| {
+            fs::metadata(out.join(path))
+                .map(|stat| stat.ino())
+                .expect("stat")
+        };
+        assert_eq!(same("fresh/one"), same("fresh/hard"));
+        ply.run(&["cp", &from("/no/such"), &to("x")]).fails(
+            1,
+            &format!("Could not find the file /no/such in container {name}"),
+        );
+        assert!(!out.join("x").exists());
+    });
+}
+
+#[test]
+fn files_are_copied_in() {
+    on_both(|ply, name| {
+        let source = ply.directory(&format!("in-{name}"));
+        fs::create_dir_all(source.join("dir/deep")).expect("made");
+        fs::write(source.join("dir/deep/file"), "inside").expect("written");
+        fs::write(source.join("file"), "plain").expect("written");
+        std::os::unix::fs::chown(source.join("file"), Some(7), Some(8)).expect("owned");
+        let from = |path: &str| format!("{}/{path}", source.display());
+        let to = |path: &str| format!("{name}:{path}");
+        ply.run(&["cp", &from("file"), &to("/tmp/")]).ok();
+        ply.run(&["cp", &from("file"), &to("/data/one")]).ok();
+        ply.run(&["cp", "-a", &from("file"), &to("/tmp/owned")])
+            .ok();
+        ply.run(&["cp", &from("dir"), &to("/tmp")]).ok();
+        ply.run(&["cp", &from("dir"), &to("/fresh")]).ok();
+        ply.run(&["cp", &from("dir/."), &to("/data/sub")]).ok();
+        let shown = |path: &str| {
+            let tar = ply
+                .command(&["cp", &to(path), "-"])
+                .output()
+                .expect("ply runs")
+                .stdout;
+            let file = ply.path("shown.tar");
+            fs::write(&file, tar).expect("written");
+            let file = file.to_string_lossy().into_owned();
+            (
+                must("tar", &["-xOf", &file]),
+                must("tar", &["--numeric-owner", "-tvf", &file]),
+            )
+        };
+        assert_eq!(shown("/tmp/file").0, "plain");
+        assert!(shown("/tmp/file").1.contains(" 0/0 "));
+        assert!(shown("/tmp/owned").1.contains(" 7/8 "));
+        assert_eq!(
+            shown("/data/hard").0,
+            "plain",
+            "a file that is there keeps its other names"
+        );
+        assert_eq!(shown("/tmp/dir/deep/file").0, "inside");
+        assert_eq!(shown("/fresh/deep/file").0, "inside");
+        assert_eq!(shown("/data/sub/deep/file").0, "inside");
+        ply.run(&["cp", &from("file"), &to("/none/")])
+            .fails(1, "must exist");
+        ply.run(&["cp", &from("dir"), &to("/data/one")])
+            .fails(1, "cannot copy directory to file");
+        ply.run(&["cp", &from("nothing"), &to("/tmp")])
+            .fails(1, "no such file or directory");
+        let hostile = ply.path("hostile.tar");
+        let mut tar = tar::Builder::new(fs::File::create(&hostile).expect("a file"));
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes()[..10].copy_from_slice(b"../outside");
+        header.set_size(0);
+        header.set_cksum();
+        tar.append(&header, std::io::empty()).expect("an entry");
+        tar.into_inner().expect("a tar");
+        ply.run_with(
+            &["cp", "-", &to("/tmp")],
+            &fs::read(&hostile).expect("read"),
+        )
+        .fails(1, "invalid path in archive");
+    });
+}
+
+#[test]
+fn a_container_s_links_lead_nowhere_on_the_host() {
+    let ply = Ply::with_busybox();
+    let secret = ply.path("secret");
+    fs::write(&secret, "the host's").expect("written");
+    let script = format!(
+        "ln -s {} /leak; ln -s / /root-link; sleep 1000",
+        secret.display()
+    );
+    ply.run(&["run", "-d", "--name", "c1", "busybox", "sh", "-c", &script])
+        .ok();
+    tests::eventually("the link is there", || {
+        ply.run(&["diff", "c1"]).ok().contains("/root-link")
+    });
+    ply.run(&["cp", "-L", "c1:/leak", "out"])
+        .fails(1, "Could not find the file");
+    fs::write(ply.path("new"), "x").expect("written");
+    let target = format!("c1:/root-link{}", secret.display());
+    ply.run(&["cp", "new", &target])
+        .fails(1, "Could not find the file");
+    assert_eq!(fs::read_to_string(&secret).expect("read"), "the host's");
+}
+
+#[test]
+fn diff_tells_the_same_of_a_running_and_a_stopped_container() {
+    on_both(|ply, name| {
+        let diff = ply.run(&["diff", name]);
+        assert_eq!(
+            diff.ok(),
+            "A /data\nA /data/away\nA /data/hard\nA /data/link\nA /data/one\nA /data/pipe\nA /data/sub\nA /data/sub/two"
+        );
+    });
+}
+
+#[test]
+fn export_is_the_tree_that_mount_shows() {
+    on_both(|ply, name| {
+        let (exported, mounted) = (ply.directory("exported"), ply.directory("mounted"));
+        let tar = ply.path("export.tar");
+        ply.run(&["export", "-o", &tar.to_string_lossy(), name])
+            .ok();
+        must(
+            "tar",
+            &[
+                "-C",
+                &exported.to_string_lossy(),
+                "--xattrs",
+                "-xpf",
+                &tar.to_string_lossy(),
+            ],
+        );
+        ply.run(&["mount", name, &mounted.to_string_lossy()]).ok();
+        let differences = differences(&read_tree(&exported), &read_tree(&mounted));
+        ply.run(&["umount", &mounted.to_string_lossy()]).ok();
+        assert!(differences.is_empty(), "{differences:#?}");
+        fs::remove_dir_all(&exported).expect("removed");
+        assert!(
+            fs::read_dir(&mounted)
+                .expect("a directory")
+                .next()
+                .is_none()
+        );
+    });
+}
+
+#[test]
+fn a_mounted_container_can_be_changed_from_the_host() {
+    let ply = Ply::with_busybox();
+    let mounted = ply.directory("mounted");
+    ply.run(&["create", "--name", "c1", "busybox", "cat", "/from-host"])
+        .ok();
+    ply.run(&["mount", "c1", &mounted.to_string_lossy()]).ok();
+    fs::write(mounted.join("from-host"), "hello\n").expect("written");
+    ply.run(&["umount", &mounted.to_string_lossy()]).ok();
+    assert_eq!(ply.run(&["start", "-a", "c1"]).ok(), "hello");
+}
+
+#[test]
+fn layers_and_images_are_mounted_read_only() {
+    let ply = Ply::new();
+    let mounted = ply.directory("mounted");
+    let at = mounted.to_string_lossy().into_owned();
+    ply.run(&["run", "--rm", "hello-world"]).ok();
+    let message = || fs::read_to_string(mounted.join("message")).expect("read");
+    ply.run(&["mount", "hello-world", &at]).ok();
+    assert_eq!(message(), "Hello from the second layer!\n");
+    assert!(fs::write(mounted.join("new"), "x").is_err());
+    assert!(ply.run(&["mount"]).ok().contains("hello-world"));
+    ply.run(&["umount", &at]).ok();
+    ply.run(&["mount", "--layer", "1", "hello-world", &at]).ok();
+    assert_eq!(message(), "Hello from the first layer.\n");
+    ply.run(&["umount", &at]).ok();
+    ply.run(&["umount", &at]).fails(1, "not mounted");
+    ply.run(&["mount", "--layer", "3", "hello-world", &at])
+        .fails(1, "image hello-world has no layer 3");
+    ply.run(&["mount", "nosuch", &at])
+        .fails(1, "No such image: nosuch:latest");
+    ply.run(&["mount", "hello-world", "/no/such/dir"])
+        .fails(1, "cannot mount on /no/such/dir");
+}

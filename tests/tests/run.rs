@@ -1,0 +1,530 @@
+//! `ply run`: what the command sees, what the caller gets.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::io::Read as _;
+use std::io::Write as _;
+
+use tests::Ply;
+use tests::eventually;
+
+const NONE: &[&str] = &["run", "--rm", "--network", "none"];
+
+fn run(ply: &Ply, options: &[&str], command: &[&str]) -> tests::Output {
+    ply.run(&[NONE, options, &["busybox"], command].concat())
+}
+
+fn sh(ply: &Ply, options: &[&str], script: &str) -> String {
+    run(ply, options, &["sh", "-c", script]).ok().to_owned()
+}
+
+#[test]
+fn hello_world_needs_nothing_but_the_binary() {
+    let ply = Ply::new();
+    let output = ply.run(&["run", "--rm", "hello-world"]);
+    assert!(output.ok().contains("Hello from the second layer!"));
+    assert!(
+        output
+            .out
+            .contains("Hello from this container's own layer!")
+    );
+    assert!(
+        output
+            .err
+            .contains("Unable to find image 'hello-world:latest' locally")
+    );
+    // Each container begins with the image, not with what another one wrote.
+    assert!(
+        ply.run(&["run", "--rm", "hello-world"])
+            .ok()
+            .contains("second layer!")
+    );
+}
+
+#[test]
+fn exit_codes_are_docker_s() {
+    let ply = Ply::with_busybox();
+    assert_eq!(run(&ply, &[], &["true"]).code, 0);
+    assert_eq!(run(&ply, &[], &["sh", "-c", "exit 3"]).code, 3);
+    assert_eq!(
+        run(&ply, &["--init"], &["sh", "-c", "kill -9 $$"]).code,
+        137
+    );
+    assert_eq!(
+        run(&ply, &["--init"], &["sh", "-c", "kill -TERM $$"]).code,
+        143
+    );
+    run(&ply, &[], &["nosuchcmd"]).fails(
+        127,
+        "exec: \"nosuchcmd\": executable file not found in $PATH",
+    );
+    run(&ply, &[], &["/etc/passwd"]).fails(126, "exec: \"/etc/passwd\": permission denied");
+    run(&ply, &[], &["/no/such"]).fails(127, "no such file or directory");
+    run(&ply, &["-w", "/etc/passwd"], &["true"])
+        .fails(125, "Cannot mkdir: /etc/passwd is not a directory");
+    run(&ply, &["-u", "nosuchuser"], &["true"]).fails(
+        126,
+        "unable to find user nosuchuser: no matching entries in passwd file",
+    );
+    assert_eq!(
+        ply.run(&["ps", "-aq"]).ok(),
+        "",
+        "what could not start is gone with --rm"
+    );
+}
+
+#[test]
+fn streams_are_apart_and_input_reaches_the_command() {
+    let ply = Ply::with_busybox();
+    let output = run(&ply, &[], &["sh", "-c", "echo out; echo err >&2"]);
+    assert_eq!(
+        (output.out.as_str(), output.err.as_str()),
+        ("out\n", "err\n")
+    );
+    let arguments = [NONE, &["-i", "busybox", "sha256sum"]].concat();
+    let input: Vec<u8> = (0..3_000_000u32)
+        .map(|number| (number * 7 % 251) as u8)
+        .collect();
+    let output = ply.run_with(&arguments, &input);
+    let expected = {
+        use sha2::Digest as _;
+        let digest = sha2::Sha256::digest(&input);
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    assert_eq!(output.ok(), format!("{expected}  -"));
+    // Without -i there is no input, and nobody waits for any.
+    assert_eq!(
+        ply.run_with(&[NONE, &["busybox", "cat"]].concat(), b"unheard")
+            .ok(),
+        ""
+    );
+}
+
+#[test]
+fn much_output_arrives_whole() {
+    let ply = Ply::with_busybox();
+    let output = run(&ply, &[], &["sh", "-c", "yes 0123456789 | head -n 300000"]);
+    assert_eq!(output.ok().len(), 300_000 * 11 - 1);
+}
+
+#[test]
+fn user_directory_environment_and_names_are_set() {
+    let ply = Ply::with_busybox();
+    let options = [
+        "-u",
+        "web",
+        "-w",
+        "/made/deep",
+        "-e",
+        "A=b c",
+        "--hostname",
+        "box",
+        "--add-host",
+        "db:10.0.0.9",
+    ];
+    let said = sh(
+        &ply,
+        &options,
+        "id; pwd; echo \"$A\"; hostname; cat /etc/hostname; grep db /etc/hosts; echo $HOME",
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "uid=33(web) gid=33(web) groups=33(web),50(extra)",
+            "/made/deep",
+            "b c",
+            "box",
+            "box",
+            "10.0.0.9\tdb",
+            "/home"
+        ]
+    );
+    assert!(sh(&ply, &["-u", "1234:5"], "id").starts_with("uid=1234 gid=5"));
+    let file = ply.path("env");
+    fs::write(&file, "# a comment\nX=1\n\nY=two words\n").expect("written");
+    assert_eq!(
+        sh(&ply, &["--env-file", &file.to_string_lossy()], "echo $X-$Y"),
+        "1-two words"
+    );
+    assert_eq!(sh(&ply, &["--entrypoint", "/bin/echo"], "x"), "sh -c x");
+}
+
+#[test]
+fn the_container_is_alone() {
+    let ply = Ply::with_busybox();
+    let said = sh(
+        &ply,
+        &[],
+        "echo $$; ls -d /proc/[0-9]* | wc -l; ls /sys/class/net; grep -c ply /proc/self/cgroup; true",
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    // The shell, ls and wc.
+    assert_eq!(lines[0], "1");
+    assert!(lines[1].parse::<u32>().expect("a number") <= 4);
+    assert_eq!(lines[2], "lo");
+    assert_eq!(lines[3], "0", "its cgroups are the roots it sees");
+    let own = |name: &str| sh(&ply, &[], &format!("readlink /proc/self/ns/{name}"));
+    for name in ["mnt", "pid", "uts", "ipc", "net", "cgroup"] {
+        let host = fs::read_link(format!("/proc/self/ns/{name}")).expect("a namespace");
+        assert_ne!(own(name), host.to_string_lossy(), "{name}");
+    }
+    let host = fs::read_link("/proc/self/ns/net").expect("a namespace");
+    let shared = ply.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "busybox",
+        "readlink",
+        "/proc/self/ns/net",
+    ]);
+    assert_eq!(shared.ok(), host.to_string_lossy());
+}
+
+#[test]
+fn privileges_are_docker_s_defaults() {
+    let ply = Ply::with_busybox();
+    let status = |options: &[&str], field: &str| {
+        sh(&ply, options, &format!("grep ^{field}: /proc/self/status"))
+            .split_whitespace()
+            .nth(1)
+            .map(str::to_owned)
+    };
+    let value = |text: &str| Some(text.to_owned());
+    // This host may lack some; what it has of the 14 is what is there.
+    let host = fs::read_to_string("/proc/self/status").expect("status");
+    let host = host
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .expect("capabilities")
+        .trim()
+        .to_owned();
+    let host = u64::from_str_radix(&host, 16).expect("a number");
+    assert_eq!(
+        status(&[], "CapEff"),
+        value(&format!("{:016x}", 0xa804_25fb & host))
+    );
+    assert_eq!(status(&["-u", "web"], "CapEff"), value("0000000000000000"));
+    assert_eq!(
+        status(&["--cap-drop", "ALL"], "CapBnd"),
+        value("0000000000000000")
+    );
+    assert_eq!(
+        status(&["--cap-drop", "ALL", "--cap-add", "CHOWN"], "CapEff"),
+        value("0000000000000001")
+    );
+    assert_eq!(status(&[], "Seccomp"), value("2"));
+    assert_eq!(
+        status(&["--security-opt", "seccomp=unconfined"], "Seccomp"),
+        value("0")
+    );
+    assert_eq!(
+        status(&["--security-opt", "no-new-privileges"], "NoNewPrivs"),
+        value("1")
+    );
+    for refused in [
+        "mount -t tmpfs none /tmp",
+        "unshare -m true",
+        "mknod /tmp/d b 8 0 && cat /tmp/d",
+        "reboot -f",
+    ] {
+        assert_ne!(run(&ply, &[], &["sh", "-c", refused]).code, 0, "{refused}");
+    }
+    run(&ply, &["--cap-add", "FLY"], &["true"]).fails(125, "invalid capability: FLY");
+}
+
+#[test]
+fn what_tells_of_the_host_is_hidden_and_what_reaches_it_read_only() {
+    let ply = Ply::with_busybox();
+    assert_eq!(
+        sh(
+            &ply,
+            &[],
+            "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls /proc/acpi /sys/firmware 2>/dev/null | grep -v : | wc -w"
+        ),
+        "0\n0"
+    );
+    for path in [
+        "/proc/sys/kernel/hostname",
+        "/proc/sysrq-trigger",
+        "/sys/kernel/uevent_helper",
+    ] {
+        assert_ne!(
+            run(&ply, &[], &["sh", "-c", &format!("echo x > {path}")]).code,
+            0,
+            "{path}"
+        );
+    }
+    let nodes = sh(&ply, &[], "ls /dev");
+    assert_eq!(
+        nodes.split_whitespace().collect::<Vec<_>>(),
+        [
+            "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr",
+            "stdin", "stdout", "tty", "urandom", "zero"
+        ]
+    );
+    assert_eq!(
+        sh(
+            &ply,
+            &["--shm-size", "1m"],
+            "df -k /dev/shm | tail -1 | awk '{print $2}'"
+        ),
+        "1024"
+    );
+}
+
+#[test]
+fn volumes_show_the_host_and_obey_ro() {
+    let ply = Ply::with_busybox();
+    let shared = ply.directory("shared");
+    fs::write(shared.join("in"), "from the host").expect("written");
+    let volume = format!("{}:/data/deep", shared.display());
+    assert_eq!(
+        sh(
+            &ply,
+            &["-v", &volume],
+            "cat /data/deep/in; echo back > /data/deep/out"
+        ),
+        "from the host"
+    );
+    assert_eq!(
+        fs::read_to_string(shared.join("out")).expect("read"),
+        "back\n"
+    );
+    let read_only = format!("{volume}:ro");
+    run(&ply, &["-v", &read_only], &["touch", "/data/deep/x"]).fails(1, "Read-only file system");
+    let missing = ply.path("missing/dir");
+    sh(
+        &ply,
+        &["-v", &format!("{}:/m", missing.display())],
+        "test -d /m",
+    );
+    assert!(missing.is_dir(), "a source that is not there is made");
+    // A link of the image's leads nowhere out of the container.
+    assert_eq!(
+        sh(
+            &ply,
+            &["-v", &format!("{}:/tmp/../data", shared.display())],
+            "cat /data/in"
+        ),
+        "from the host"
+    );
+    run(
+        &ply,
+        &["--tmpfs", "/scratch:size=1m"],
+        &["sh", "-c", "dd if=/dev/zero of=/scratch/x bs=2M count=1"],
+    )
+    .fails(1, "No space left");
+}
+
+#[test]
+fn a_read_only_root_is_one() {
+    let ply = Ply::with_busybox();
+    run(&ply, &["--read-only"], &["touch", "/x"]).fails(1, "Read-only file system");
+    sh(
+        &ply,
+        &["--read-only", "--tmpfs", "/tmp"],
+        "touch /tmp/x /dev/shm/y",
+    );
+}
+
+#[test]
+fn an_init_reaps_and_passes_signals_on() {
+    let ply = Ply::with_busybox();
+    // Orphans: reaped, or they would be listed as zombies.
+    let script = "for i in 1 2 3; do (sleep 0.05 &) ; done; sleep 0.3; ps -o stat | grep -c Z";
+    assert_eq!(
+        run(&ply, &["--init"], &["sh", "-c", script]).out.trim(),
+        "0"
+    );
+    assert_eq!(sh(&ply, &["--init"], "echo $$"), "2");
+}
+
+#[test]
+fn signals_to_the_command_reach_the_container() {
+    let ply = Ply::with_busybox();
+    let mut child = ply.spawn(
+        &[
+            NONE,
+            &[
+                "busybox",
+                "sh",
+                "-c",
+                "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.01; done",
+            ],
+        ]
+        .concat(),
+    );
+    let mut stdout = child.stdout.take().expect("a pipe");
+    let mut said = [0; 6];
+    stdout.read_exact(&mut said).expect("ready");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child.id() as i32),
+        nix::sys::signal::Signal::SIGUSR1,
+    )
+    .expect("a signal");
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("output");
+    assert_eq!(rest, "got\n");
+    assert_eq!(child.wait().expect("an end").code(), Some(9));
+}
+
+#[test]
+fn a_terminal_is_one_and_follows_ours() {
+    use std::os::fd::AsFd as _;
+    let ply = Ply::with_busybox();
+    let master =
+        rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY)
+            .expect("a terminal");
+    rustix::pty::grantpt(&master).expect("granted");
+    rustix::pty::unlockpt(&master).expect("unlocked");
+    let name = rustix::pty::ptsname(&master, Vec::new()).expect("a name");
+    let slave = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().expect("a path"))
+        .expect("a terminal");
+    let size = |rows, columns| rustix::termios::Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    rustix::termios::tcsetwinsize(&slave, size(31, 97)).expect("a size");
+    let mut child = ply
+        .command(&[NONE, &["-it", "busybox", "sh"]].concat())
+        .stdin(slave.try_clone().expect("a terminal"))
+        .stdout(slave.try_clone().expect("a terminal"))
+        .stderr(slave.try_clone().expect("a terminal"))
+        .spawn()
+        .expect("ply runs");
+    let mut screen = String::new();
+    let mut terminal = fs::File::from(master.as_fd().try_clone_to_owned().expect("a descriptor"));
+    let wait_for = |text: &str, screen: &mut String, terminal: &mut fs::File| {
+        let mut buffer = [0; 4096];
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !screen.contains(text) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{text:?} is not on {screen:?}"
+            );
+            let count = terminal.read(&mut buffer).expect("a screen");
+            screen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    };
+    terminal
+        .write_all(b"tty; stty size; echo mark-$((40+2))\n")
+        .expect("typed");
+    wait_for("mark-42", &mut screen, &mut terminal);
+    assert!(screen.contains("/dev/pts/0"), "{screen}");
+    assert!(screen.contains("31 97"), "{screen}");
+    rustix::termios::tcsetwinsize(&slave, size(20, 50)).expect("a size");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child.id() as i32),
+        nix::sys::signal::Signal::SIGWINCH,
+    )
+    .expect("a signal");
+    screen.clear();
+    eventually("the new size", || {
+        terminal
+            .write_all(b"stty size; echo mark-$((40+3))\n")
+            .expect("typed");
+        wait_for("mark-43", &mut screen, &mut terminal);
+        let is_new = screen.contains("20 50");
+        screen.clear();
+        is_new
+    });
+    terminal.write_all(b"exit 5\n").expect("typed");
+    assert_eq!(child.wait().expect("an end").code(), Some(5));
+    let flags = rustix::termios::tcgetattr(&slave).expect("a terminal");
+    assert!(
+        flags
+            .local_modes
+            .contains(rustix::termios::LocalModes::ECHO),
+        "the terminal is as it was"
+    );
+    ply.run(&[NONE, &["-it", "busybox", "true"]].concat())
+        .fails(1, "the input device is not a TTY");
+}
+
+#[test]
+fn limits_are_kept() {
+    let ply = Ply::with_busybox();
+    assert_eq!(
+        sh(&ply, &["--ulimit", "nofile=77:88"], "ulimit -n; ulimit -Hn"),
+        "77\n88"
+    );
+    let hog = [
+        "sh",
+        "-c",
+        "head -c 200000000 /dev/zero | tail -c 190000000 | wc -c",
+    ];
+    assert_ne!(run(&ply, &["-m", "32m"], &hog).out.trim(), "190000000");
+    let fork = run(
+        &ply,
+        &["--pids-limit", "8"],
+        &[
+            "sh",
+            "-c",
+            "for i in $(seq 30); do sleep 5 & done; echo all",
+        ],
+    );
+    assert!(
+        !fork.out.contains("all") || fork.err.contains("fork"),
+        "{fork:?}"
+    );
+    run(&ply, &["-m", "1m"], &["true"]).fails(125, "Minimum memory limit allowed is 6MB");
+}
+
+#[test]
+fn what_is_told_of_an_image_is_obeyed() {
+    let ply = Ply::new();
+    let tar = tests::busybox_tar();
+    ply.run(&[
+        "import",
+        "-c",
+        "ENV COLOR=red",
+        "-c",
+        "WORKDIR /var",
+        "-c",
+        "USER web",
+        "-c",
+        "ENTRYPOINT [\"echo\", \"said\"]",
+        "-c",
+        "CMD [\"nothing\"]",
+        "-c",
+        "LABEL a=b",
+        "-c",
+        "STOPSIGNAL SIGKILL",
+        &tar.to_string_lossy(),
+        "told",
+    ])
+    .ok();
+    assert_eq!(ply.run(&["run", "--rm", "told"]).ok(), "said nothing");
+    assert_eq!(
+        ply.run(&["run", "--rm", "told", "more", "words"]).ok(),
+        "said more words"
+    );
+    let said = ply.run(&[
+        "run",
+        "--rm",
+        "--entrypoint",
+        "sh",
+        "told",
+        "-c",
+        "echo $COLOR; pwd; id -un",
+    ]);
+    assert_eq!(said.ok(), "red\n/var\nweb");
+    let id = ply
+        .run(&["create", "--label", "c=d", "told"])
+        .ok()
+        .to_owned();
+    assert_eq!(
+        ply.inspect(&id, "{{json .Config.Labels}} {{.Config.StopSignal}}"),
+        "{\"a\":\"b\",\"c\":\"d\"} SIGKILL"
+    );
+}
