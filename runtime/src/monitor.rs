@@ -133,7 +133,7 @@ fn run() -> io::Result<()> {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let spec: Spec = serde_json::from_slice(&spec)?;
-    let serving = match start(&spec, &starter, &lock) {
+    let serving = match start(&spec) {
         Ok(serving) => serving,
         Err(failure) => {
             let mut payload = vec![failure.code];
@@ -163,7 +163,7 @@ struct Streams {
     stderr: Option<OwnedFd>,
 }
 
-fn start(spec: &Spec, starter: &UnixStream, lock: &File) -> Result<Serving, Failure> {
+fn start(spec: &Spec) -> Result<Serving, Failure> {
     let config = &spec.config;
     let paths = RunPaths::new(&spec.run, &spec.id());
     let root = paths.root();
@@ -203,16 +203,8 @@ fn start(spec: &Spec, starter: &UnixStream, lock: &File) -> Result<Serving, Fail
     )
     .map_err(failed("make a socket"))?;
     // SAFETY: the process has one thread: the union is served only below.
-    let (pid, pidfd) = unsafe {
-        sandbox::clone_stage(
-            plan,
-            cgroup.clone_into(),
-            &ours,
-            theirs,
-            &[lock, starter, &listener],
-        )
-    }
-    .map_err(failed("clone the container's first process"))?;
+    let (pid, pidfd) = unsafe { sandbox::clone_stage(plan, cgroup.clone_into(), theirs) }
+        .map_err(failed("clone the container's first process"))?;
     let stage = Stage { pidfd };
     // From here on the process has several threads and clones nothing.
     let filesystem = mounted

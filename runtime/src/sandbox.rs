@@ -18,7 +18,7 @@ mod root;
 pub(crate) mod seccomp;
 mod stage;
 
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -135,7 +135,9 @@ pub(crate) mod message {
 
 /// Clones the init stage.
 ///
-/// `keep_out` are descriptors of the monitor that the stage must not have for a moment: the lock that says it lives.
+/// The stage keeps nothing of the monitor's descriptors but its streams and its end of the socket: not the lock that
+/// says that the monitor lives, and not the FUSE device. (A process that holds the device itself and is killed within a
+/// request to it waits for its own answer for ever.)
 ///
 /// # Safety
 ///
@@ -143,9 +145,7 @@ pub(crate) mod message {
 pub(crate) unsafe fn clone_stage(
     plan: Plan,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
-    ours: &OwnedFd,
     theirs: OwnedFd,
-    keep_out: &[&dyn std::os::fd::AsRawFd],
 ) -> std::io::Result<(i32, OwnedFd)> {
     let mut flags =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
@@ -156,12 +156,17 @@ pub(crate) unsafe fn clone_stage(
     match unsafe { sys::process::clone(flags as u64, cgroup) }? {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Cloned::Child => {
-            for descriptor in keep_out {
-                // SAFETY: the child never uses these again; their owners are never dropped in it.
-                unsafe { libc::close(descriptor.as_raw_fd()) };
+            let mut kept = vec![theirs.as_raw_fd()];
+            if let Stdio::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } = &plan.stdio
+            {
+                kept.extend(stdin.iter().chain([stdout, stderr]).map(AsRawFd::as_raw_fd));
             }
-            // SAFETY: as above: the monitor's end of the socket, or its end would never be seen.
-            unsafe { libc::close(std::os::fd::AsRawFd::as_raw_fd(&ours.as_fd())) };
+            // SAFETY: the owners of what is closed live in the parent; their copies here are never used nor dropped.
+            unsafe { sys::fds::close_all_but(kept) };
             stage::run(plan, theirs)
         }
     }

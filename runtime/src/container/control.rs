@@ -121,9 +121,18 @@ impl Engine {
     }
 
     fn exit_code(&self, id: &ContainerId) -> Result<Option<i32>, ContainerError> {
+        self.wait_for_death(id);
         self.bury_the_dead()?;
         let container = rows::by_id(&self.db(), id)?;
         Ok(container.map(|container| container.state.exit_code))
+    }
+
+    /// Waits until a monitor that no longer listens has recorded its container's end and is gone; that takes it
+    /// milliseconds.
+    fn wait_for_death(&self, id: &ContainerId) {
+        while self.is_alive(id) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Waits until the container's monitor has let go of it; returns whether it has in time.
@@ -134,7 +143,11 @@ impl Engine {
     ) -> Result<bool, ContainerError> {
         let deadline = patience.map(|patience| Instant::now() + patience);
         let stream = match self.ask(id, &Request::Wait) {
-            Err(ContainerError::NotRunning(_)) => return Ok(true),
+            Err(ContainerError::NotRunning(_)) => {
+                self.wait_for_death(id);
+                self.bury_the_dead()?;
+                return Ok(true);
+            }
             stream => stream?,
         };
         let left = deadline.map(|deadline| {

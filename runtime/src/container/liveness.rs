@@ -68,6 +68,13 @@ impl RunPaths {
         self.directory.join("alive")
     }
 
+    /// Returns whether the open file is the one that the path leads to.
+    fn is_lock(&self, file: &File) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let (here, there) = (file.metadata()?, fs::metadata(self.lock())?);
+        Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
+    }
+
     fn open_lock(&self, make: bool) -> io::Result<File> {
         use std::os::unix::fs::DirBuilderExt;
         use std::os::unix::fs::OpenOptionsExt;
@@ -156,20 +163,61 @@ impl Engine {
     /// Keeps other commands from the container until the guard is dropped; waits for the one that has it.
     pub(crate) fn keep_busy(&self, id: &ContainerId) -> Result<Busy, ContainerError> {
         let paths = self.run_paths(id);
-        let busy = (|| {
-            let file = paths.open_lock(true)?;
-            sys::lock::lock(&file, BUSY)?;
-            Ok(file)
-        })();
-        let file = busy.map_err(ContainerError::io(paths.lock()))?;
+        let file = loop {
+            let opened = paths.open_lock(true).and_then(|file| {
+                sys::lock::lock(&file, BUSY)?;
+                // Litter may have been swept away between the two steps, this file with it.
+                Ok(paths.is_lock(&file)?.then_some(file))
+            });
+            match opened {
+                Ok(Some(file)) => break file,
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ContainerError::io(paths.lock())(error)),
+            }
+        };
         Ok(Busy { file, paths })
     }
 
-    /// Buries every container whose row says that it runs but whose monitor is dead.
+    /// Buries every container whose row says that it runs but whose monitor is dead, and takes away the traces of those
+    /// that have no row (their maker or remover was killed).
     pub(crate) fn bury_the_dead(&self) -> Result<(), ContainerError> {
+        self.sweep_litter()?;
         let unsettled = rows::unsettled(&self.db())?;
         for id in unsettled.iter().filter(|id| !self.is_alive(id)) {
             self.bury(id)?;
+        }
+        Ok(())
+    }
+
+    fn sweep_litter(&self) -> Result<(), ContainerError> {
+        for entry in fs::read_dir(self.run_dir().join("containers"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let Ok(id) = entry.file_name().into_string().map(ContainerId) else {
+                continue;
+            };
+            if rows::exists(&self.db(), &id)? {
+                continue;
+            }
+            let paths = self.run_paths(&id);
+            match paths.open_lock(false) {
+                Ok(lock) => {
+                    let failed = || ContainerError::io(paths.lock());
+                    let is_free = sys::lock::try_lock(&lock, BUSY).map_err(failed())?
+                        && !sys::lock::is_locked(&lock, ALIVE).map_err(failed())?;
+                    // Its maker may have added the row before it let go.
+                    if is_free && !rows::exists(&self.db(), &id)? {
+                        let _ = fs::remove_dir_all(&paths.directory);
+                    }
+                }
+                // A directory without a lock yet; if its maker lives, it makes another one.
+                Err(_) => {
+                    let _ = fs::remove_dir(&paths.directory);
+                }
+            }
         }
         Ok(())
     }

@@ -164,6 +164,11 @@ pub(crate) fn by_id(db: &Connection, id: &ContainerId) -> rusqlite::Result<Optio
         .optional()
 }
 
+pub(super) fn exists(db: &Connection, id: &ContainerId) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM containers WHERE id = ?")?
+        .exists([id.as_str()])
+}
+
 /// Returns the containers whose id begins with `prefix`; two are enough to know that it is not one's.
 pub(super) fn by_prefix(db: &Connection, prefix: &str) -> rusqlite::Result<Vec<Container>> {
     let sql = format!("SELECT {COLUMNS} FROM containers WHERE id >= ? AND id < ? LIMIT 2");

@@ -70,3 +70,23 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     super::check(result)?;
     Ok(())
 }
+
+/// Closes every descriptor from 3 on but these.
+///
+/// # Safety
+///
+/// Nothing in the process may use or drop a descriptor that is closed here.
+pub(crate) unsafe fn close_all_but(mut kept: Vec<i32>) {
+    kept.sort_unstable();
+    let mut from = 3u32;
+    let last = u32::MAX;
+    for fd in kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
+        if fd > from {
+            // SAFETY: as the caller promises.
+            unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) };
+        }
+        from = from.max(fd + 1);
+    }
+    // SAFETY: as the caller promises.
+    unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) };
+}
