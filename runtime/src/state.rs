@@ -4,9 +4,12 @@
 //! schemas already applied. A commit is durable when it returns (`synchronous=FULL` is WAL's own fsync on commit);
 //! a crash leaves the last commit.
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
 use rusqlite::Connection;
 
 /// The schemas in the order they came to be; only ever appended to.
@@ -21,11 +24,19 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     db.busy_timeout(BUSY)?;
     let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
     if version < SCHEMAS.len() {
+        let _alone = alone(path);
         upgrade(&mut db)?;
     }
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
     Ok(db)
+}
+
+/// Keeps other processes from upgrading at the same time: the change to WAL fails, instead of waiting, while another
+/// one makes it.
+fn alone(path: &Path) -> Option<Flock<File>> {
+    let lock = File::create(path.with_extension("lock")).ok()?;
+    Flock::lock(lock, FlockArg::LockExclusive).ok()
 }
 
 /// Applies the schemas that are missing, once whatever the number of processes that try.

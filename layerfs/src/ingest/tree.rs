@@ -103,8 +103,25 @@ impl LayerTree {
         Ok(self.builder.set(parent, name, Found::Node(id))?)
     }
 
+    /// Returns whether this layer has something that is no directory where `path` needs one: it hides all that lower
+    /// layers have there, and a whiteout below it, which some builders write, says nothing more.
+    fn is_hidden(&self, path: &[&[u8]]) -> bool {
+        let mut at = TreeBuilder::ROOT;
+        for name in path {
+            match self.builder.get(at, name) {
+                Some(Found::Node(node)) if self.builder.is_directory(node) => at = node,
+                Some(Found::Node(_)) => return true,
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// Marks the directory as hiding what lower layers have in it.
     pub(super) fn opaque(&mut self, path: &[&[u8]]) -> Result<(), Misplaced> {
+        if self.is_hidden(path) {
+            return Ok(());
+        }
         let directory = self.directory(path)?;
         self.builder.set_opaque(directory);
         Ok(())
@@ -116,6 +133,9 @@ impl LayerTree {
         let Some((name, parents)) = path.split_last() else {
             return fault("a whiteout of the root");
         };
+        if self.is_hidden(parents) {
+            return Ok(());
+        }
         let parent = self.directory(parents)?;
         match self.builder.get(parent, name) {
             Some(Found::Node(node)) if self.builder.is_directory(node) => {
