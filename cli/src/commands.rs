@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod attach;
+mod bench;
 mod container;
 mod container_options;
 mod cp;
@@ -66,6 +67,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Attach(attach::Args),
+    Bench(bench::Args),
     Container(container::Args),
     Cp(cp::Args),
     Create(Box<create::Args>),
@@ -109,6 +111,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     }
     let context = Context { config };
     match cli.command {
+        Command::Bench(args) => bench::run(args, &context),
         Command::Attach(args) => attach::run(args, &context),
         Command::Container(args) => container::run(args, &context),
         Command::Create(args) => create::run(*args, &context),

@@ -89,7 +89,7 @@ pub(super) fn parse(source: &str) -> Result<Vec<Node>, TemplateError> {
     let (nodes, end) = parser.nodes()?;
     match end {
         End::Source => Ok(nodes),
-        End::End => Err(parser.error("unexpected {{end}}")),
+        End::OfBlock => Err(parser.error("unexpected {{end}}")),
         End::Else => Err(parser.error("unexpected {{else}}")),
     }
 }
@@ -109,7 +109,7 @@ struct Parser<'a> {
 /// What ended a list of nodes.
 enum End {
     Source,
-    End,
+    OfBlock,
     Else,
 }
 
@@ -179,7 +179,7 @@ impl Parser<'_> {
                     match word.text.as_str() {
                         "end" => {
                             self.close("end")?;
-                            return Ok((nodes, End::End));
+                            return Ok((nodes, End::OfBlock));
                         }
                         "else" => return Ok((nodes, End::Else)),
                         _ => nodes.push(self.control(&word)?),
@@ -227,7 +227,7 @@ impl Parser<'_> {
         self.ranges -= loops;
         let otherwise = match end {
             End::Source => return Err(self.error("unexpected EOF")),
-            End::End => Vec::new(),
+            End::OfBlock => Vec::new(),
             End::Else => self.otherwise(context)?,
         };
         self.variables.truncate(visible);
@@ -251,7 +251,7 @@ impl Parser<'_> {
         let (nodes, end) = self.nodes()?;
         match end {
             End::Source => Err(self.error("unexpected EOF")),
-            End::End => Ok(nodes),
+            End::OfBlock => Ok(nodes),
             End::Else => Err(self.error("expected end; found {{else}}")),
         }
     }

@@ -287,7 +287,8 @@ impl<'a> Lexer<'a> {
             let is_sign = matches!(next, '+' | '-');
             let signs_exponent = is_sign && matches!(before, 'e' | 'E' | 'p' | 'P');
             let belongs = is_word(next) || next == '.' || signs_exponent;
-            if !belongs && !(is_sign && self.at == start) {
+            let leads = is_sign && self.at == start;
+            if !belongs && !leads {
                 break;
             }
             before = next;

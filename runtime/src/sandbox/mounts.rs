@@ -260,7 +260,7 @@ fn one(root: &Root, mount: &Mount) -> io::Result<()> {
         true => RDONLY,
         false => MountAttrFlags::empty(),
     };
-    sys::mount::set_attributes(tree.as_fd(), c"", read_only, libc::MS_PRIVATE as u64, true)?;
+    sys::mount::set_attributes(tree.as_fd(), c"", read_only, libc::MS_PRIVATE, true)?;
     let target = root.find_or_make(&mount.target, make)?;
     sys::mount::attach(tree.as_fd(), target.as_fd())
 }

@@ -93,22 +93,10 @@ pub(crate) fn set_attributes(
 
 /// Makes the calling process's mount namespace one that hears of the host's unmounts and tells the host nothing.
 pub(crate) fn make_root_slave() -> io::Result<()> {
-    set_attributes(
-        CWD,
-        c"/",
-        MountAttrFlags::empty(),
-        libc::MS_SLAVE as u64,
-        true,
-    )
+    set_attributes(CWD, c"/", MountAttrFlags::empty(), libc::MS_SLAVE, true)
 }
 
 /// Makes every mount of the calling process's mount namespace private.
 pub(crate) fn make_root_private() -> io::Result<()> {
-    set_attributes(
-        CWD,
-        c"/",
-        MountAttrFlags::empty(),
-        libc::MS_PRIVATE as u64,
-        true,
-    )
+    set_attributes(CWD, c"/", MountAttrFlags::empty(), libc::MS_PRIVATE, true)
 }

@@ -260,7 +260,7 @@ pub(crate) fn resource(name: &str) -> Option<u32> {
         "sigpending" => libc::RLIMIT_SIGPENDING,
         "stack" => libc::RLIMIT_STACK,
         _ => return None,
-    } as u32)
+    })
 }
 
 /// Sets a limit of the calling process.

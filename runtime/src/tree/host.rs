@@ -217,7 +217,7 @@ impl Tree for HostTree {
         let flags = AtFlags::SYMLINK_FOLLOW;
         Ok(rustix::fs::linkat(
             rustix::fs::CWD,
-            &proc_path(file),
+            proc_path(file),
             directory,
             os(name),
             flags,

@@ -1,0 +1,370 @@
+//! ply beside docker and podman: pull, run, mount, in turns on the same machine, as one table with ratios.
+//!
+//! `cargo run --release -p benches --bin compare [pull] [run] [mount]`, as root. It wants Debian's `docker.io`, `podman`,
+//! `runc`, `docker-registry`, `skopeo`, `umoci`, `mmdebstrap`, `fuse-overlayfs`; all three engines work in directories of
+//! their own that go when it ends.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use tempfile::TempDir;
+use tests::Registry;
+use tests::must;
+
+/// How often each thing is measured.
+const ROUNDS: usize = 5;
+const RUN_ROUNDS: usize = 20;
+
+/// One way to do it: a name, the command, and what undoes it between rounds.
+struct Contender<'a> {
+    name: &'a str,
+    command: Vec<String>,
+    undo: Vec<String>,
+    env: Vec<(&'a str, String)>,
+}
+
+impl Contender<'_> {
+    fn execute(&self, words: &[String]) {
+        let Some((program, arguments)) = words.split_first() else {
+            return;
+        };
+        let output = Command::new(program)
+            .args(arguments)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(
+            output.status.success(),
+            "{words:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// Measures all in turns and prints a line of the table for each: median, fastest, and the ratio to the first.
+fn measure(what: &str, rounds: usize, contenders: &[Contender<'_>]) {
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); contenders.len()];
+    for round in 0..=rounds {
+        for (contender, times) in contenders.iter().zip(&mut times) {
+            let start = Instant::now();
+            contender.execute(&contender.command);
+            // The first round warms up.
+            if round > 0 {
+                times.push(start.elapsed());
+            }
+            contender.execute(&contender.undo);
+        }
+    }
+    let mut first = None;
+    for (contender, mut times) in contenders.iter().zip(times) {
+        times.sort();
+        let (median, fastest) = (times[times.len() / 2], times[0]);
+        let base = *first.get_or_insert(median);
+        println!(
+            "| {what} | {} | {:.1} ms | {:.1} ms | {:.2} |",
+            contender.name,
+            median.as_secs_f64() * 1e3,
+            fastest.as_secs_f64() * 1e3,
+            median.as_secs_f64() / base.as_secs_f64()
+        );
+    }
+}
+
+/// A dockerd of our own; it ends with this.
+struct Docker {
+    child: Child,
+    host: String,
+    dir: PathBuf,
+}
+
+impl Docker {
+    fn start(dir: &Path, registry: &str) -> Docker {
+        let dir = dir.join("docker");
+        let at = |name: &str| dir.join(name).display().to_string();
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let host = format!("unix://{}", at("docker.sock"));
+        let child = Command::new("dockerd")
+            .args([
+                "--data-root",
+                &at("data"),
+                "--exec-root",
+                &at("exec"),
+                "-H",
+                &host,
+                "--pidfile",
+                &at("pid"),
+            ])
+            .args(["--insecure-registry", registry])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dockerd is installed");
+        let docker = Docker { child, host, dir };
+        tests::eventually("dockerd is up", || {
+            let output = Command::new("docker")
+                .args(["-H", &docker.host, "version"])
+                .output();
+            output.is_ok_and(|output| output.status.success())
+        });
+        docker
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+        // What it leaves mounted.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let ours = self.dir.display().to_string();
+        for target in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+            if target.starts_with(&ours) {
+                let _ = Command::new("umount").args(["-l", target]).status();
+            }
+        }
+    }
+}
+
+struct Machine {
+    dir: TempDir,
+    registry: Registry,
+    docker: Docker,
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let dir = tempfile::tempdir().expect("a directory");
+        let registry = Registry::start();
+        let docker = Docker::start(dir.path(), &registry.image("").replace('/', ""));
+        Machine {
+            dir,
+            registry,
+            docker,
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn ply<'a>(&self, command: &str, undo: &str) -> Contender<'a> {
+        let ply = tests::Ply::program().display().to_string();
+        let with = |text: &str| match text {
+            "" => Vec::new(),
+            text => words(&format!("{ply} {text}")),
+        };
+        Contender {
+            name: "ply",
+            command: with(command),
+            undo: with(undo),
+            env: vec![
+                ("PLY_ROOT", self.path("ply")),
+                ("PLY_RUN", self.path("ply-run")),
+            ],
+        }
+    }
+
+    fn docker<'a>(&self, command: &str, undo: &str) -> Contender<'a> {
+        let with = |text: &str| match text {
+            "" => Vec::new(),
+            text => words(&format!("docker -H {} {text}", self.docker.host)),
+        };
+        Contender {
+            name: "docker",
+            command: with(command),
+            undo: with(undo),
+            env: Vec::new(),
+        }
+    }
+
+    fn podman<'a>(&self, command: &str, undo: &str) -> Contender<'a> {
+        let base = format!(
+            "podman --root {} --runroot {} --runtime runc --cgroup-manager cgroupfs",
+            self.path("podman"),
+            self.path("podman-run")
+        );
+        let with = |text: &str| match text {
+            "" => Vec::new(),
+            text => words(&format!("{base} {text}")),
+        };
+        Contender {
+            name: "podman",
+            command: with(command),
+            undo: with(undo),
+            env: Vec::new(),
+        }
+    }
+
+    /// Puts a tar for each layer together as an image of the registry.
+    fn push(&self, name: &str, tars: &[&Path]) -> String {
+        let layout = self.path("layout");
+        let image = format!("{layout}:{}", name.replace([':', '/'], "-"));
+        if !Path::new(&layout).exists() {
+            must("umoci", &["init", "--layout", &layout]);
+        }
+        must("umoci", &["new", "--image", &image]);
+        for tar in tars {
+            must(
+                "umoci",
+                &[
+                    "raw",
+                    "add-layer",
+                    "--image",
+                    &image,
+                    &tar.display().to_string(),
+                ],
+            );
+        }
+        must(
+            "umoci",
+            &[
+                "config",
+                "--image",
+                &image,
+                "--config.cmd",
+                "true",
+                "--config.env",
+                "PATH=/bin:/usr/bin",
+            ],
+        );
+        self.registry.push(&format!("oci:{image}"), name);
+        self.registry.image(name)
+    }
+
+    fn pull(&self) {
+        let share = PathBuf::from(self.path("share.tar"));
+        must(
+            "tar",
+            &[
+                "-C",
+                "/",
+                "--warning=none",
+                "-cf",
+                &share.display().to_string(),
+                "usr/share",
+            ],
+        );
+        let debian = tests::debian_tar();
+        let small = self.push("debian:12", &[&debian]);
+        let large = self.push("share:1", &[&debian, &share]);
+        for (what, image) in [
+            ("pull Debian, 1 layer", small),
+            ("pull Debian + /usr/share, 2 layers", large),
+        ] {
+            let (pull, remove) = (format!("pull -q {image}"), format!("rmi {image}"));
+            measure(
+                what,
+                ROUNDS,
+                &[
+                    self.ply(&pull, &remove),
+                    self.docker(&pull, &remove),
+                    self.podman(&format!("pull --tls-verify=false -q {image}"), &remove),
+                ],
+            );
+        }
+    }
+
+    fn run(&self) {
+        let image = self.push("busybox:1", &[&tests::busybox_tar()]);
+        let pull = format!("pull -q {image}");
+        for contender in [
+            self.ply(&pull, ""),
+            self.docker(&pull, ""),
+            self.podman(&format!("pull --tls-verify=false -q {image}"), ""),
+        ] {
+            contender.execute(&contender.command);
+        }
+        let run = format!("run --rm --network none {image} true");
+        let limits = "--ulimit nofile=1024:1024 --ulimit nproc=1000:1000";
+        measure(
+            "run --rm --network none, `true`",
+            RUN_ROUNDS,
+            &[
+                self.ply(&run, ""),
+                self.docker(&run, ""),
+                self.podman(&run.replace("run ", &format!("run {limits} ")), ""),
+            ],
+        );
+    }
+
+    fn mount(&self) {
+        let image = self.push("mounted:1", &[&tests::debian_tar()]);
+        let target = self.path("mounted");
+        let lower = self.path("lower");
+        for directory in [&target, &lower, &self.path("upper"), &self.path("work")] {
+            std::fs::create_dir_all(directory).expect("a directory");
+        }
+        must(
+            "tar",
+            &[
+                "-C",
+                &lower,
+                "-xf",
+                &tests::debian_tar().display().to_string(),
+            ],
+        );
+        let pull = self.ply(&format!("pull -q {image}"), "");
+        pull.execute(&pull.command);
+        let options = format!(
+            "lowerdir={lower},upperdir={},workdir={}",
+            self.path("upper"),
+            self.path("work")
+        );
+        let undo = words(&format!("umount {target}"));
+        let mut ply = self.ply(&format!("mount {image} {target}"), "");
+        ply.undo.clone_from(&undo);
+        let plain = |name, command: String| Contender {
+            name,
+            command: words(&command),
+            undo: undo.clone(),
+            env: Vec::new(),
+        };
+        measure(
+            "mount an image that is here",
+            RUN_ROUNDS,
+            &[
+                ply,
+                plain(
+                    "kernel overlayfs, unpacked",
+                    format!("mount -t overlay overlay -o {options} {target}"),
+                ),
+                plain(
+                    "fuse-overlayfs, unpacked",
+                    format!("fuse-overlayfs -o {options} {target}"),
+                ),
+            ],
+        );
+    }
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
+    let machine = Machine::new();
+    println!("| what | with | median | fastest | ratio |\n| --- | --- | ---: | ---: | ---: |");
+    if is_wanted("mount") {
+        machine.mount();
+    }
+    if is_wanted("run") {
+        machine.run();
+    }
+    if is_wanted("pull") {
+        machine.pull();
+    }
+    // Podman keeps its store mounted on itself.
+    let _ = Command::new("umount")
+        .args(["-l", &machine.path("podman/overlay")])
+        .stderr(Stdio::null())
+        .status();
+}
