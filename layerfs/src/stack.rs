@@ -20,6 +20,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 pub(crate) use self::fold::fold;
+pub use self::top_down::Place;
 pub use self::top_down::TopDown;
 use crate::digest::ChainId;
 use crate::digest::DiffId;

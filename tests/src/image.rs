@@ -7,12 +7,7 @@ use std::process::Command;
 
 /// Makes a file once, whatever the number of tests and processes that want it.
 fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
-    let test = std::env::current_exe().expect("this test's path");
-    let target = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/release");
-    let directory = target.join("test-images");
+    let directory = super::target_dir().join("test-images");
     fs::create_dir_all(&directory).expect("a directory");
     let lock = fs::File::create(directory.join(format!("{name}.lock"))).expect("a lock");
     let _lock =

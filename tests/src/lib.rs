@@ -17,9 +17,20 @@ pub use tree::Tree;
 pub use tree::differences;
 pub use tree::read as read_tree;
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
+
+/// Returns the directory that the program was built into, which is above the tests'.
+fn target_dir() -> PathBuf {
+    let program = std::env::current_exe().expect("this program's path");
+    let directory = program.parent().expect("a directory");
+    match directory.ends_with("deps") {
+        true => directory.parent().expect("a directory").to_owned(),
+        false => directory.to_owned(),
+    }
+}
 
 /// Runs a program that must succeed; returns its standard output.
 pub fn must(program: &str, arguments: &[&str]) -> String {

@@ -108,11 +108,7 @@ impl Ply {
 
     /// Returns the built program.
     pub fn program() -> PathBuf {
-        let test = std::env::current_exe().expect("this test's path");
-        let target = test
-            .parent()
-            .and_then(Path::parent)
-            .expect("target/release");
+        let target = super::target_dir();
         let program = target.join("ply");
         assert!(
             program.is_file(),

@@ -34,8 +34,13 @@ impl TopDown {
 
     /// Returns the root.
     pub fn root(&self) -> Place {
+        self.root_from(0)
+    }
+
+    /// Returns the root of the tree that a layer and those below it make.
+    fn root_from(&self, top: usize) -> Place {
         let mut parts = Vec::new();
-        for (number, layer) in self.layers.iter().enumerate() {
+        for (number, layer) in self.layers.iter().enumerate().skip(top) {
             parts.push((number, NodeId(0)));
             if layer.index().node(NodeId(0)).is_opaque() {
                 break;
@@ -57,6 +62,10 @@ impl TopDown {
             }
             let found = index.node(entry.node_id());
             if !found.is_directory() {
+                if parts.is_empty() && found.is_lower_link() {
+                    // A hard link to what layers below have is what that was when this layer was made.
+                    return self.resolve_from(number, index.target(found));
+                }
                 if parts.is_empty() {
                     parts.push((number, entry.node_id()));
                 }
@@ -72,12 +81,16 @@ impl TopDown {
 
     /// Finds the node at `path` from the root, following no links.
     pub fn resolve(&self, path: &[u8]) -> Option<Place> {
+        self.resolve_from(0, path)
+    }
+
+    fn resolve_from(&self, top: usize, path: &[u8]) -> Option<Place> {
         let names = path
             .split(|&byte| byte == b'/')
             .filter(|name| !name.is_empty());
         names
             .into_iter()
-            .try_fold(self.root(), |at, name| self.lookup(&at, name))
+            .try_fold(self.root_from(top), |at, name| self.lookup(&at, name))
     }
 
     /// Returns a node's metadata; the link count is the top layer's own.
