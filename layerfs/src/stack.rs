@@ -117,6 +117,23 @@ impl Stack {
             .try_fold(Stack::ROOT, |at, name| self.lookup(at, name))
     }
 
+    /// Returns a path that leads to the node, searching the whole tree for it.
+    pub fn path_of(&self, node: NodeId) -> Option<Vec<u8>> {
+        let mut directories = vec![(Stack::ROOT, Vec::new())];
+        while let Some((directory, path)) = directories.pop() {
+            for child in self.children(directory) {
+                let path = || [&path[..], b"/", child.name].concat();
+                if child.node == node {
+                    return Some(path());
+                }
+                if child.kind == Kind::Directory {
+                    directories.push((child.node, path()));
+                }
+            }
+        }
+        None
+    }
+
     /// Returns the node's metadata.
     pub fn meta(&self, node: NodeId) -> Meta {
         self.index.node(node).meta()

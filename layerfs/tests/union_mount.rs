@@ -209,3 +209,75 @@ fn changes_are_told_without_a_mount() {
         ]
     );
 }
+
+/// Names below a directory with what they are and hold.
+fn tree(root: &Path) -> Vec<(String, u32, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        for name in names(&root.join(&directory)) {
+            let path = directory.join(name);
+            let stat = fs::symlink_metadata(root.join(&path)).unwrap();
+            let content = match stat.is_file() {
+                true => fs::read(root.join(&path)).unwrap(),
+                false => Vec::new(),
+            };
+            found.push((path.display().to_string(), stat.mode(), content));
+            if stat.is_dir() {
+                directories.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_kernels_overlayfs_reads_the_upper() {
+    let mut mount = Mount::new();
+    // Every kind of change: made, written, hidden, opaque, renamed with children from below, metadata only.
+    fs::write(mount.path("etc/new"), "new").unwrap();
+    fs::write(mount.path("etc/small"), "changed").unwrap();
+    fs::remove_file(mount.path("etc/other")).unwrap();
+    fs::rename(mount.path("usr/share/doc"), mount.path("usr/manual")).unwrap();
+    fs::write(mount.path("usr/manual/a/added"), "added").unwrap();
+    fs::rename(mount.path("usr/manual/a"), mount.path("a")).unwrap();
+    fs::remove_dir_all(mount.path("links")).unwrap();
+    fs::create_dir(mount.path("links")).unwrap();
+    fs::write(mount.path("links/fresh"), "fresh").unwrap();
+    fs::set_permissions(mount.path("usr/large"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(mount.path("usr/large"), mount.path("usr/moved")).unwrap();
+    let expected = tree(&mount.path(""));
+    mount.unmount();
+
+    let base = mount.directory.path();
+    let (lower, kernel) = (base.join("lower"), base.join("kernel"));
+    fs::create_dir(&kernel).unwrap();
+    fs::create_dir(&lower).unwrap();
+    let layer = mount.store.layer(&mount.layers[0]).unwrap();
+    tar::Archive::new(layer.tar()).unpack(&lower).unwrap();
+    let options = format!(
+        "lowerdir={}:{},redirect_dir=follow,metacopy=on",
+        base.join("upper").display(),
+        lower.display()
+    );
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "overlay", "overlay", "-o", &options])
+        .arg(&kernel)
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let found = tree(&kernel);
+    let unmounted = std::process::Command::new("umount")
+        .arg(&kernel)
+        .status()
+        .unwrap();
+    assert!(unmounted.success());
+    let shown = |tree: &[(String, u32, Vec<u8>)]| -> Vec<String> {
+        tree.iter()
+            .map(|(path, mode, content)| format!("{path} {mode:o} {}", content.len()))
+            .collect()
+    };
+    assert_eq!(shown(&found), shown(&expected));
+    assert!(found == expected, "contents differ");
+}

@@ -71,7 +71,15 @@ impl Union {
 
     /// Lists a directory, the upper's names before the lower ones that they do not hide.
     pub(super) fn list(&self, ino: Ino, dots: bool) -> Result<Vec<DirEntry>, Errno> {
-        let mut table = self.table.lock();
+        self.list_in(&mut self.table.lock(), ino, dots)
+    }
+
+    pub(super) fn list_in(
+        &self,
+        table: &mut Table,
+        ino: Ino,
+        dots: bool,
+    ) -> Result<Vec<DirEntry>, Errno> {
         let node = table.get(ino)?;
         if node.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
@@ -91,7 +99,7 @@ impl Union {
         }
         let mut seen = HashSet::new();
         if in_upper {
-            self.list_upper(&mut table, ino, &mut entries, &mut seen)?;
+            self.list_upper(table, ino, &mut entries, &mut seen)?;
         }
         for child in lower
             .into_iter()

@@ -38,11 +38,9 @@ impl Union {
         if table.get(ino)?.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        drop(table);
-        if !self.list(ino, false)?.is_empty() {
+        if !self.list_in(&mut table, ino, false)?.is_empty() {
             return Err(Errno::ENOTEMPTY);
         }
-        let mut table = self.table.lock();
         let removed = self.remove(&mut table, parent, name, ino);
         table.collect(ino);
         removed

@@ -36,20 +36,25 @@ impl Union {
         }
         let is_directory = table.get(source)?.kind == Kind::Directory;
         if let Some(target) = target {
-            drop(table);
-            self.check_replaceable(target, is_directory)?;
-            table = self.table.lock();
+            self.check_replaceable(&mut table, target, is_directory)?;
         }
         let leaves_whiteout = flags.contains(RenameFlags::WHITEOUT);
         self.replace(&mut table, from, to, source, target, leaves_whiteout)
     }
 
-    fn check_replaceable(&self, target: Ino, by_directory: bool) -> Result<(), Errno> {
-        let kind = self.table.lock().get(target)?.kind;
+    fn check_replaceable(
+        &self,
+        table: &mut Table,
+        target: Ino,
+        by_directory: bool,
+    ) -> Result<(), Errno> {
+        let kind = table.get(target)?.kind;
         match (by_directory, kind == Kind::Directory) {
             (true, false) => Err(Errno::ENOTDIR),
             (false, true) => Err(Errno::EISDIR),
-            (true, true) if !self.list(target, false)?.is_empty() => Err(Errno::ENOTEMPTY),
+            (true, true) if !self.list_in(table, target, false)?.is_empty() => {
+                Err(Errno::ENOTEMPTY)
+            }
             _ => Ok(()),
         }
     }
@@ -133,6 +138,27 @@ impl Union {
             let directory = self.directory_fd(table, from.0)?;
             super::names::link_place(&place, directory.as_fd(), from.1)?;
             self.lower_name_gone(table, source)?;
+        }
+        self.remember_lower_path(table, source)
+    }
+
+    /// Writes down, for other programs that read the upper, where below a directory's children or a file's data lie:
+    /// they find them by name (`overlayfs.rst`, "Renaming directories" and "Metadata only copy up"), this union by the
+    /// origin.
+    fn remember_lower_path(&self, table: &mut Table, ino: Ino) -> Result<(), Errno> {
+        let node = table.get(ino)?;
+        let (kind, lower) = (node.kind, node.lower);
+        let place = self.place(table, ino)?;
+        let needs = match kind {
+            Kind::Directory => !place.is_opaque(),
+            Kind::File => place.origin().is_some_and(|origin| origin.metacopy),
+            _ => false,
+        };
+        if !needs || place.xattr(upper::REDIRECT.as_bytes()).is_ok() {
+            return Ok(());
+        }
+        if let Some(path) = lower.and_then(|lower| self.stack.path_of(lower)) {
+            place.set_xattr(upper::REDIRECT, &path, rustix::fs::XattrFlags::empty())?;
         }
         Ok(())
     }

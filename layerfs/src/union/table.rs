@@ -39,6 +39,8 @@ pub(super) struct Node {
     /// Nodes of the table that have this one as their parent.
     pub(super) children: u64,
     pub(super) opens: u64,
+    /// Nodes of the same inode that go by older ids. As long as there are any, this one is what the name must lead to.
+    pub(super) elders: u64,
     /// The backing file of all present opens, if they are by passthrough.
     pub(super) backing: Option<Arc<Backing>>,
     pub(super) filling: Arc<Mutex<()>>,
@@ -59,6 +61,7 @@ impl Node {
             lookups: 0,
             children: 0,
             opens: 0,
+            elders: 0,
             backing: None,
             filling: Arc::new(Mutex::new(())),
         }
@@ -78,7 +81,7 @@ impl Node {
     }
 
     fn is_needed(&self) -> bool {
-        self.lookups > 0 || self.children > 0 || self.opens > 0
+        self.lookups > 0 || self.children > 0 || self.opens > 0 || self.elders > 0
     }
 }
 
@@ -196,8 +199,17 @@ impl Table {
                 return;
             };
             self.directories.pop(&at);
-            if self.fresh.get(&node.number) == Some(&at) {
-                self.fresh.remove(&node.number);
+            match self.fresh.get(&node.number).copied() {
+                Some(fresh) if fresh == at => {
+                    self.fresh.remove(&node.number);
+                }
+                Some(fresh) => {
+                    if let Some(fresh) = self.nodes.get_mut(&fresh) {
+                        fresh.elders = fresh.elders.saturating_sub(1);
+                    }
+                    self.collect(fresh);
+                }
+                None => {}
             }
             match self.nodes.get_mut(&node.parent) {
                 Some(parent) => parent.children = parent.children.saturating_sub(1),
@@ -216,6 +228,7 @@ impl Table {
         node.metacopy = old.metacopy;
         node.orphan = old.orphan.take();
         node.unlinked = old.unlinked;
+        node.elders = 1 + std::mem::take(&mut old.elders);
         // The old holders go on with the lower file.
         old.in_upper = false;
         old.metacopy = false;

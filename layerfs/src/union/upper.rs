@@ -34,6 +34,7 @@ use crate::index::NodeId;
 pub(super) const ORIGIN: &str = "trusted.ply.origin";
 pub(super) const LOWER_LINKS: &str = "trusted.ply.lower_links";
 pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
+pub(super) const REDIRECT: &str = "trusted.overlay.redirect";
 pub(super) const METACOPY: &str = "trusted.overlay.metacopy";
 
 /// The writable top layer on the host.
@@ -285,7 +286,12 @@ impl Place {
         self.set_xattr(ORIGIN, &value, flags)?;
         if !origin.metacopy {
             match self.remove_xattr(METACOPY) {
-                Ok(()) | Err(Errno::ENODATA) => {}
+                // A renamed file's data had to be found below.
+                Ok(()) => match self.remove_xattr(REDIRECT) {
+                    Ok(()) | Err(Errno::ENODATA) => {}
+                    Err(error) => return Err(error),
+                },
+                Err(Errno::ENODATA) => {}
                 Err(error) => return Err(error),
             }
         }
