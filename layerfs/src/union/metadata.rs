@@ -6,6 +6,7 @@ use rustix::fs::Timestamps;
 use super::Ino;
 use super::Table;
 use super::Union;
+use super::upper;
 use super::upper::LOWER_LINKS;
 use super::upper::Place;
 use crate::errno::Errno;
@@ -100,7 +101,7 @@ impl Union {
             size: stat.st_size as u64,
             blocks: stat.st_blocks as u64,
             nlink: stat.st_nlink as u32,
-            rdev: stat.st_rdev,
+            rdev: upper::shown_device(&stat),
             atime: time(stat.st_atime, stat.st_atime_nsec),
             mtime: time(stat.st_mtime, stat.st_mtime_nsec),
             ctime: time(stat.st_ctime, stat.st_ctime_nsec),

@@ -274,10 +274,7 @@ impl Union {
         mode: NewMode,
         rdev: u64,
     ) -> Result<Entry, Errno> {
-        if kind == Kind::CharDevice && rdev == 0 {
-            // On disk that is a whiteout.
-            return Err(Errno::EPERM);
-        }
+        let rdev = upper::host_device(kind, rdev)?;
         let mut table = self.table.lock();
         let new = New {
             kind,

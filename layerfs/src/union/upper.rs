@@ -318,6 +318,27 @@ pub(super) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileTy
     Ok(found)
 }
 
+/// What the upper has for a character device 0/0 that somebody made, the real one being a whiteout: the highest number
+/// there can be, which no driver has.
+const ZERO_DEVICE: u64 = libc::makedev(0xfff, 0xf_ffff);
+
+/// Returns the number that the upper has for a device.
+pub(super) fn host_device(kind: Kind, rdev: u64) -> Result<u64, Errno> {
+    match (kind, rdev) {
+        (Kind::CharDevice, 0) => Ok(ZERO_DEVICE),
+        (Kind::CharDevice, ZERO_DEVICE) => Err(Errno::EPERM),
+        _ => Ok(rdev),
+    }
+}
+
+/// Returns the number of a device that the upper has.
+pub(super) fn shown_device(stat: &Stat) -> u64 {
+    match stat.st_rdev {
+        ZERO_DEVICE => 0,
+        rdev => rdev,
+    }
+}
+
 pub(super) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
