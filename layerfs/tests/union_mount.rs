@@ -281,3 +281,98 @@ fn the_kernels_overlayfs_reads_the_upper() {
     assert_eq!(shown(&found), shown(&expected));
     assert!(found == expected, "contents differ");
 }
+
+/// Runs a script in the mount.
+fn shell(mount: &Mount, script: &str) {
+    let output = std::process::Command::new("bash")
+        .args(["-ec", script])
+        .current_dir(mount.path(""))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn attributes_and_acls_are_kept_and_bookkeeping_is_hidden() {
+    let mount = Mount::new();
+    shell(
+        &mount,
+        "setfattr -n user.a -v 1 etc/small; setfattr -n trusted.b -v 2 etc/small
+         setfacl -m u:33:rw,g:50:r etc/small; getfacl -c etc/small | grep -q '^user:www-data:rw-'
+         setfacl -d -m u:33:rwx etc; mkdir etc/inherits; getfacl -c etc/inherits | grep -q '^default:user:www-data:rwx'
+         test $(getfattr -d -m - etc/small 2>/dev/null | grep -c =) = 3
+         ! setfattr -n trusted.ply.origin -v x etc/small 2>/dev/null
+         ! setfattr -n trusted.overlay.opaque -v y etc 2>/dev/null
+         ! getfattr -d -m - etc | grep -E 'ply|overlay'",
+    );
+}
+
+#[test]
+fn renames_obey_their_flags() {
+    use rustix::fs::CWD;
+    use rustix::fs::RenameFlags;
+    let mount = Mount::new();
+    let rename = |from: &str, to: &str, flags| {
+        rustix::fs::renameat_with(CWD, mount.path(from), CWD, mount.path(to), flags)
+    };
+    let refused = rename("etc/small", "etc/other", RenameFlags::NOREPLACE);
+    assert_eq!(refused, Err(rustix::io::Errno::EXIST));
+    rename("etc/small", "usr/share/doc", RenameFlags::EXCHANGE).unwrap();
+    assert_eq!(fs::read(mount.path("usr/share/doc")).unwrap(), b"small\n");
+    assert_eq!(
+        fs::read(mount.path("etc/small/a/readme")).unwrap(),
+        b"read me\n"
+    );
+    rename("etc/other", "etc/kept", RenameFlags::empty()).unwrap();
+    assert!(!mount.path("etc/other").exists());
+    assert_eq!(names(&mount.path("etc")), ["kept", "small"]);
+}
+
+#[test]
+fn files_have_holes_locks_and_shared_memory() {
+    use rustix::fs::FallocateFlags;
+    use rustix::fs::SeekFrom;
+    let mount = Mount::new();
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(mount.path("usr/large"))
+        .unwrap();
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, punch, 4096, 8192).unwrap();
+    assert_eq!(rustix::fs::seek(&file, SeekFrom::Hole(0)).unwrap(), 4096);
+    assert_eq!(
+        rustix::fs::seek(&file, SeekFrom::Data(4096)).unwrap(),
+        12288
+    );
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 2_000_000).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 2_000_000);
+
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let other = fs::File::open(mount.path("usr/large")).unwrap();
+    let refused = rustix::fs::flock(&other, rustix::fs::FlockOperation::NonBlockingLockShared);
+    assert_eq!(refused, Err(rustix::io::Errno::WOULDBLOCK));
+
+    // SAFETY: the file is the test's own and keeps its length while it is mapped.
+    let mut map = unsafe { memmap2::MmapMut::map_mut(&file) }.unwrap();
+    map[0] = 42;
+    map.flush().unwrap();
+    let mut byte = [0];
+    std::os::unix::fs::FileExt::read_exact_at(&other, &mut byte, 0).unwrap();
+    assert_eq!(byte, [42]);
+
+    let target = fs::File::create(mount.path("copy")).unwrap();
+    let copied = rustix::fs::copy_file_range(&file, Some(&mut 0), &target, None, 500_000).unwrap();
+    assert!(copied > 0);
+    fs::remove_file(mount.path("usr/large")).unwrap();
+    assert_eq!(file.metadata().unwrap().nlink(), 0);
+    assert_eq!(
+        file.metadata().unwrap().len(),
+        2_000_000,
+        "open files outlive their names"
+    );
+}

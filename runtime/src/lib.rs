@@ -6,6 +6,7 @@
 mod archive;
 pub mod attach;
 pub mod cgroup;
+pub mod check;
 pub mod container;
 pub mod copy;
 pub mod engine;

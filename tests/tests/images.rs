@@ -314,3 +314,51 @@ fn lists_and_inspections_have_docker_s_shape() {
     assert!(ply.run(&["history", "busybox"]).ok().starts_with("IMAGE "));
     ply.run(&["rmi", "busybox", "other/name:v1"]).ok();
 }
+
+#[test]
+fn a_check_names_what_is_damaged() {
+    let ply = Ply::with_busybox();
+    ply.run(&["create", "--name", "user", "busybox"]).ok();
+    assert!(ply.run(&["system", "check"]).ok().is_empty());
+    let first = |directory: &str| {
+        let mut files: Vec<_> = fs::read_dir(ply.root().join(directory))
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        files.sort();
+        files[0].clone()
+    };
+    // A byte of an object, of a config, of a layer's pack; each alone.
+    let object = first("objects");
+    let blob = first("blobs/sha256");
+    let layer = first("layers");
+    let pack = fs::read_dir(&layer)
+        .expect("a layer")
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.ends_with("pack"))
+        .expect("a pack");
+    for (path, named) in [(&object, &object), (&blob, &blob), (&pack, &layer)] {
+        let whole = fs::read(path).expect("read");
+        let mut damaged = whole.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 1;
+        fs::write(path, &damaged).expect("written");
+        let output = ply.run(&["system", "check"]);
+        let name = named
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.out.contains(&name), "{name} is not in {output:?}");
+        fs::write(path, &whole).expect("written");
+        assert!(ply.run(&["system", "check"]).ok().is_empty());
+    }
+    let away = ply.path("away");
+    fs::rename(&layer, &away).expect("moved");
+    let output = ply.run(&["system", "check"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.out.contains("image sha256:"), "{output:?}");
+    assert!(output.out.contains("container "), "{output:?}");
+    fs::rename(&away, &layer).expect("moved");
+}

@@ -30,7 +30,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
 
 fn check(context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
-    let faults = engine.store().check().map_err(CommandError::failed)?;
+    let faults = engine.check().map_err(CommandError::failed)?;
     for fault in &faults {
         outln!("{fault}");
     }
