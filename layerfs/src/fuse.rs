@@ -3,16 +3,19 @@
 //! The mount is the only writer, so names (missing ones too) and attributes stay valid until a request changes them.
 
 mod filesystem;
+mod mount_point;
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use fuser::Config;
-use fuser::MountOption;
 use fuser::SessionACL;
+use rustix::mount::UnmountFlags;
 
 use self::filesystem::Adaptor;
+use self::mount_point::MountPoint;
 use crate::union::Union;
 
 /// How to mount.
@@ -22,6 +25,8 @@ pub struct MountOptions {
     pub source: String,
     /// How many threads answer requests.
     pub threads: usize,
+    /// Whether setuid bits and device nodes have an effect: only where nobody else than a container sees the mount.
+    pub setuid_and_devices: bool,
 }
 
 impl Default for MountOptions {
@@ -29,41 +34,41 @@ impl Default for MountOptions {
         MountOptions {
             source: "ply".to_owned(),
             threads: 2,
+            setuid_and_devices: false,
         }
     }
 }
 
-/// A mounted union that nobody serves yet: accesses wait. Dropping it unmounts.
+/// A mounted union that nobody serves yet: accesses wait.
 #[derive(Debug)]
 pub struct Mounted {
     session: fuser::Session<Adaptor>,
+    mount: MountPoint,
 }
 
 /// A mounted union served by threads of this process. Dropping it unmounts.
 #[derive(Debug)]
 pub struct Serving {
     session: Option<fuser::BackgroundSession>,
+    mount: MountPoint,
 }
 
 /// Mounts `union` on `mountpoint`; starts no thread.
 pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> io::Result<Mounted> {
     let mut config = Config::default();
-    let write = match union.is_read_only() {
-        true => MountOption::RO,
-        false => MountOption::RW,
-    };
-    config.mount_options = vec![
-        MountOption::FSName(options.source.clone()),
-        MountOption::Subtype("ply".to_owned()),
-        MountOption::DefaultPermissions,
-        MountOption::Dev,
-        MountOption::Suid,
-        write,
-    ];
     config.acl = SessionACL::All;
     config.n_threads = Some(options.threads.max(1));
-    let session = fuser::Session::new(Adaptor::new(union), mountpoint, &config)?;
-    Ok(Mounted { session })
+    let device = File::options().read(true).write(true).open("/dev/fuse")?;
+    let mount = MountPoint::attach(&device, mountpoint, options, union.is_read_only())?;
+    let session =
+        fuser::Session::from_fd(Adaptor::new(union), device.into(), SessionACL::All, config);
+    match session {
+        Ok(session) => Ok(Mounted { session, mount }),
+        Err(error) => {
+            let _ = mount.detach(UnmountFlags::DETACH);
+            Err(error)
+        }
+    }
 }
 
 impl Mounted {
@@ -76,24 +81,32 @@ impl Mounted {
     pub fn spawn(self) -> io::Result<Serving> {
         Ok(Serving {
             session: Some(self.session.spawn()?),
+            mount: self.mount,
         })
     }
 }
 
 impl Serving {
-    /// Unmounts and waits for the last request.
+    /// Unmounts and waits for the last request; refused while something is open.
     pub fn unmount(mut self) -> io::Result<()> {
-        match self.session.take() {
-            Some(session) => session.umount_and_join(),
-            None => Ok(()),
+        let session = self.session.take();
+        let unmounted = self.mount.detach(UnmountFlags::empty());
+        match (session, &unmounted) {
+            (Some(session), Ok(())) => session.join(),
+            _ => unmounted,
         }
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            let _ = session.umount_and_join();
+        if let Some(session) = self.session.take()
+            && self.mount.detach(UnmountFlags::empty()).is_ok()
+        {
+            let _ = session.join();
+        } else {
+            // Something is open: it goes on for as long as that lives.
+            let _ = self.mount.detach(UnmountFlags::DETACH);
         }
     }
 }

@@ -181,6 +181,7 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
         &root,
         &fuse::MountOptions {
             source: "ply".to_owned(),
+            setuid_and_devices: true,
             ..fuse::MountOptions::default()
         },
     )

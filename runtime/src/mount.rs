@@ -13,6 +13,7 @@ use layerfs::fuse::MountOptions;
 use layerfs::fuse::Mounted;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::mount::MountAttrFlags;
 
 use crate::Engine;
 use crate::container::ContainerError;
@@ -134,8 +135,10 @@ impl Engine {
         match tree {
             ContainerTree::Running(running) => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                rustix::fs::open(mountpoint, flags, Mode::empty())
-                    .map_err(io::Error::from)
+                // On the host a container's setuid files and device nodes are only files.
+                let harmless = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+                sys::mount::set_attributes(running.bare.as_fd(), c"", harmless, 0, false)
+                    .and_then(|()| Ok(rustix::fs::open(mountpoint, flags, Mode::empty())?))
                     .and_then(|target| sys::mount::attach(running.bare.as_fd(), target.as_fd()))
                     .map_err(refused(mountpoint))?;
                 Ok(MountedContainer::Running)

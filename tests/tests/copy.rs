@@ -248,3 +248,33 @@ fn layers_and_images_are_mounted_read_only() {
     ply.run(&["mount", "hello-world", "/no/such/dir"])
         .fails(1, "cannot mount on /no/such/dir");
 }
+
+#[test]
+fn setuid_files_and_devices_of_a_mount_have_no_effect_on_the_host() {
+    on_both(|ply, name| {
+        let mounted = ply.directory("mounted");
+        let at = mounted.to_string_lossy().into_owned();
+        let options = || {
+            let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+            let line = mounts
+                .lines()
+                .find(|line| line.split(' ').nth(1) == Some(&at));
+            line.expect("it is mounted")
+                .split(' ')
+                .nth(3)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        for what in [name, "busybox"] {
+            ply.run(&["mount", what, &at]).ok();
+            let options = options();
+            ply.run(&["umount", &at]).ok();
+            for option in ["nosuid", "nodev"] {
+                assert!(
+                    options.split(',').any(|found| found == option),
+                    "{what}: {options}"
+                );
+            }
+        }
+    });
+}

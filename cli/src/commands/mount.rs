@@ -53,13 +53,18 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     };
     if !args.foreground {
         // SAFETY: the process has one thread: neither the engine nor the mount has started any.
-        match unsafe { nix::unistd::fork() }.map_err(CommandError::failed)? {
-            ForkResult::Parent { .. } => {
+        match unsafe { nix::unistd::fork() } {
+            Err(error) => {
+                let _ = rustix::mount::unmount(mountpoint, rustix::mount::UnmountFlags::DETACH);
+                return Err(CommandError::failed(error));
+            }
+            Ok(ForkResult::Parent { .. }) => {
                 // The child serves the mount from here on; this process must not unmount it.
                 std::mem::forget(serve);
                 return Ok(ExitCode::SUCCESS);
             }
-            ForkResult::Child => leave_terminal().map_err(CommandError::failed)?,
+            // What is mounted is served in any case.
+            Ok(ForkResult::Child) => drop(leave_terminal()),
         }
     }
     serve().map_err(CommandError::failed)?;
