@@ -7,6 +7,7 @@ mod mount_point;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,7 +72,29 @@ pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> io
     }
 }
 
+/// Returns the id of the mount that an open descriptor is in (`proc(5)`, "fdinfo").
+pub fn mount_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    mount_point::mount_id(fd)
+}
+
+/// Returns whether the mount with this id is the uppermost on the directory; asks nothing of its server.
+pub fn is_mounted(path: &Path, id: u64) -> io::Result<bool> {
+    let path = path.to_owned();
+    MountPoint { path, id }.is_there()
+}
+
+/// Takes the mount with this id off the directory, whether its server lives or not; another one stays.
+pub fn unmount(path: &Path, id: u64) -> io::Result<()> {
+    let path = path.to_owned();
+    MountPoint { path, id }.detach(UnmountFlags::DETACH)
+}
+
 impl Mounted {
+    /// Returns the mount's id.
+    pub fn id(&self) -> u64 {
+        self.mount.id
+    }
+
     /// Answers requests until the union is unmounted.
     pub fn run(self) -> io::Result<()> {
         self.session.run()

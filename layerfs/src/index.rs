@@ -133,6 +133,9 @@ pub(crate) enum ContentAt {
     Object(u32),
 }
 
+/// An index larger than this many bytes gives its pages back after it was checked.
+const LARGE: usize = 4 << 20;
+
 /// An opened index.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -202,7 +205,20 @@ impl Index {
             sections,
         };
         index.check_references().map_err(damaged)?;
+        if index.map.len() > LARGE {
+            index.release_pages();
+        }
         Ok(index)
+    }
+
+    /// Takes the mapped pages from the process; what is read again comes from the page cache. For whoever has read all
+    /// of a large index, which would count as the process's memory from then on.
+    pub(crate) fn release_pages(&self) {
+        // SAFETY: the map is read-only and of a file, so that a dropped page comes back as it was.
+        let _ = unsafe {
+            self.map
+                .unchecked_advise(memmap2::UncheckedAdvice::DontNeed)
+        };
     }
 
     /// Checks once what every later access relies on: no reference leads outside its table.

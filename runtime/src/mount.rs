@@ -1,5 +1,6 @@
 //! Mounting images, single layers and containers' trees on the host, to browse them.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -11,13 +12,19 @@ use layerfs::Union;
 use layerfs::fuse;
 use layerfs::fuse::MountOptions;
 use layerfs::fuse::Mounted;
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::mount::MountAttrFlags;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::Engine;
 use crate::container::ContainerError;
+use crate::container::ContainerId;
 use crate::container::ContainerTree;
+use crate::container::RunningTree;
 use crate::container::StoppedTree;
 use crate::image::Image;
 use crate::image::ImageError;
@@ -55,27 +62,53 @@ pub enum MountError {
     },
 }
 
-/// A container's tree, mounted.
+/// What was mounted.
 #[derive(Debug)]
-pub enum MountedContainer {
-    /// It does not run: its tree is served by whoever runs this, and it cannot be started meanwhile.
-    Stopped(MountedTree),
-    /// It runs: its monitor serves this mount too, as long as it lives.
-    Running,
+pub enum MountedTree {
+    /// A mount that whoever runs this serves.
+    Served(ServedMount),
+    /// A mount of a container that runs: its monitor serves it, as long as it lives.
+    ByMonitor,
 }
 
-/// A stopped container's tree, mounted and not yet served.
+/// A mount that is not served yet.
 #[derive(Debug)]
-pub struct MountedTree {
+pub struct ServedMount {
     mounted: Mounted,
-    _tree: StoppedTree,
+    /// A container that must not be started meanwhile.
+    _tree: Option<StoppedTree>,
+    record: Record,
 }
 
-impl MountedTree {
+impl ServedMount {
     /// Answers requests until it is unmounted.
     pub fn run(self) -> io::Result<()> {
-        self.mounted.run()
+        let ServedMount {
+            mounted,
+            _tree,
+            record,
+        } = self;
+        let served = mounted.run();
+        let _ = std::fs::remove_file(&record.path);
+        served
     }
+}
+
+/// A file in `run/mounts/` that says what is mounted where. Its server holds a lock on it; a mount whose server is dead
+/// answers nobody, and the next command takes it away.
+#[derive(Debug)]
+struct Record {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Recorded {
+    source: String,
+    mountpoint: PathBuf,
+    mount_id: u64,
+    /// The container whose monitor serves it.
+    container: Option<String>,
 }
 
 fn check(mountpoint: &Path) -> Result<(), MountError> {
@@ -109,7 +142,8 @@ impl Engine {
         name: &str,
         layer: Option<&str>,
         mountpoint: &Path,
-    ) -> Result<Mounted, MountError> {
+    ) -> Result<MountedTree, MountError> {
+        self.sweep_mounts();
         let image = self.image(name)?;
         check(mountpoint)?;
         let stack = match layer {
@@ -121,7 +155,7 @@ impl Engine {
             Some(layer) => format!("{name}#{layer}"),
         };
         let union = Union::new(stack, None).map_err(refused(mountpoint))?;
-        fuse::mount(Arc::new(union), mountpoint, &options(&source)).map_err(refused(mountpoint))
+        self.serve(Arc::new(union), &source, mountpoint, None)
     }
 
     /// Mounts a container's tree on the directory `mountpoint`, to be read and written. Starts no thread.
@@ -129,28 +163,142 @@ impl Engine {
         &self,
         name: &str,
         mountpoint: &Path,
-    ) -> Result<MountedContainer, MountError> {
+    ) -> Result<MountedTree, MountError> {
+        let id = self.container(name)?.id;
         let tree = self.container_tree(name)?;
         check(mountpoint)?;
         match tree {
-            ContainerTree::Running(running) => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                // On the host a container's setuid files and device nodes are only files.
-                let harmless = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-                sys::mount::set_attributes(running.bare.as_fd(), c"", harmless, 0, false)
-                    .and_then(|()| Ok(rustix::fs::open(mountpoint, flags, Mode::empty())?))
-                    .and_then(|target| sys::mount::attach(running.bare.as_fd(), target.as_fd()))
-                    .map_err(refused(mountpoint))?;
-                Ok(MountedContainer::Running)
-            }
             ContainerTree::Stopped(stopped) => {
-                let mounted = fuse::mount(Arc::clone(stopped.union()), mountpoint, &options(name))
-                    .map_err(refused(mountpoint))?;
-                Ok(MountedContainer::Stopped(MountedTree {
-                    mounted,
-                    _tree: stopped,
-                }))
+                let union = Arc::clone(stopped.union());
+                self.serve(union, name, mountpoint, Some(stopped))
             }
+            ContainerTree::Running(running) => {
+                self.attach(&running, (name, &id), mountpoint)
+                    .map_err(refused(mountpoint))?;
+                Ok(MountedTree::ByMonitor)
+            }
+        }
+    }
+
+    fn serve(
+        &self,
+        union: Arc<Union>,
+        source: &str,
+        mountpoint: &Path,
+        tree: Option<StoppedTree>,
+    ) -> Result<MountedTree, MountError> {
+        let mounted =
+            fuse::mount(union, mountpoint, &options(source)).map_err(refused(mountpoint))?;
+        match self.record(source, (mountpoint, mounted.id()), None) {
+            Ok(record) => Ok(MountedTree::Served(ServedMount {
+                mounted,
+                _tree: tree,
+                record,
+            })),
+            Err(error) => {
+                let _ = fuse::unmount(mountpoint, mounted.id());
+                Err(refused(mountpoint)(error))
+            }
+        }
+    }
+
+    fn attach(
+        &self,
+        tree: &RunningTree,
+        (name, id): (&str, &ContainerId),
+        mountpoint: &Path,
+    ) -> io::Result<()> {
+        // On the host a container's setuid files and device nodes are only files.
+        let harmless = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        sys::mount::set_attributes(tree.bare.as_fd(), c"", harmless, 0, false)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let target = rustix::fs::open(mountpoint, flags, Mode::empty())?;
+        let mount_id = fuse::mount_id(tree.bare.as_fd())?;
+        self.record(name, (mountpoint, mount_id), Some(id))?;
+        sys::mount::attach(tree.bare.as_fd(), target.as_fd())
+    }
+
+    fn mounts_dir(&self) -> PathBuf {
+        self.run_dir().join("mounts")
+    }
+
+    fn record(
+        &self,
+        source: &str,
+        (mountpoint, mount_id): (&Path, u64),
+        container: Option<&ContainerId>,
+    ) -> io::Result<Record> {
+        let recorded = Recorded {
+            source: source.to_owned(),
+            mountpoint: std::path::absolute(mountpoint)?,
+            mount_id,
+            container: container.map(ToString::to_string),
+        };
+        std::fs::create_dir_all(self.mounts_dir())?;
+        let path = self
+            .mounts_dir()
+            .join(format!("{:016x}", rand::random::<u64>()));
+        let file = File::create_new(&path)?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        std::fs::write(&path, serde_json::to_vec(&recorded)?)?;
+        Ok(Record { path, _lock: lock })
+    }
+
+    /// Returns what is mounted and where, sorted by directory.
+    pub fn mounts(&self) -> Vec<(String, PathBuf)> {
+        self.sweep_mounts();
+        let records = std::fs::read_dir(self.mounts_dir())
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut mounts: Vec<(String, PathBuf)> = records
+            .filter_map(|entry| {
+                let recorded = std::fs::read(entry.path()).ok()?;
+                let recorded: Recorded = serde_json::from_slice(&recorded).ok()?;
+                let is_there = fuse::is_mounted(&recorded.mountpoint, recorded.mount_id);
+                is_there
+                    .ok()?
+                    .then_some((recorded.source, recorded.mountpoint))
+            })
+            .collect();
+        mounts.sort_by(|a, b| a.1.cmp(&b.1));
+        mounts
+    }
+
+    /// Takes away the mounts whose server is dead, and the records of those that are no more.
+    pub(crate) fn sweep_mounts(&self) {
+        for entry in std::fs::read_dir(self.mounts_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let path = entry.path();
+            let Ok(file) = File::options().read(true).write(true).open(&path) else {
+                continue;
+            };
+            let Ok(_dead) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+                continue;
+            };
+            let recorded = std::fs::read(&path).ok();
+            let recorded: Option<Recorded> =
+                recorded.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            // One without a word is being written, or was left by a crash before it mattered.
+            let Some(recorded) = recorded else {
+                continue;
+            };
+            let (mountpoint, id) = (&recorded.mountpoint, recorded.mount_id);
+            let is_served = recorded
+                .container
+                .is_some_and(|id| self.is_alive(&ContainerId(id)));
+            if is_served && fuse::is_mounted(mountpoint, id).unwrap_or(false) {
+                continue;
+            }
+            if let Err(error) = fuse::unmount(mountpoint, id)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                log::warn!("{}: {error}", mountpoint.display());
+            }
+            let _ = std::fs::remove_file(&path);
         }
     }
 }

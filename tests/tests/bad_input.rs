@@ -389,7 +389,7 @@ fn a_million_entries_are_taken_within_bounds() {
     let (code, kilobytes) = memory_of(&ply, &["import", "-", "many"], &path);
     assert_eq!(code, 0);
     println!("a million entries: {kilobytes} KiB");
-    assert!(kilobytes < 600 << 10, "{kilobytes} KiB");
+    assert!(kilobytes < 200 << 10, "{kilobytes} KiB");
     let mounted = ply.directory("mounted");
     ply.run(&["mount", "many", &mounted.to_string_lossy()]).ok();
     assert_eq!(

@@ -278,3 +278,34 @@ fn setuid_files_and_devices_of_a_mount_have_no_effect_on_the_host() {
         }
     });
 }
+
+#[test]
+fn a_mount_whose_server_was_killed_is_taken_away_by_the_next_command() {
+    let ply = Ply::with_busybox();
+    let mounted = ply.directory("mounted");
+    let at = mounted.to_string_lossy().into_owned();
+    let is_mounted = || {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        mounts
+            .lines()
+            .any(|line| line.split(' ').nth(1) == Some(&at))
+    };
+    ply.run(&["mount", "busybox", &at]).ok();
+    assert_eq!(ply.run(&["mount"]).ok().lines().count(), 2);
+    for pid in ply.processes() {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+    tests::eventually("the server is dead", || ply.processes().is_empty());
+    assert!(is_mounted());
+    assert_eq!(ply.run(&["mount"]).ok().lines().count(), 1);
+    assert!(!is_mounted());
+    // The same for one that a container's monitor has served.
+    ply.run(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"])
+        .ok();
+    ply.run(&["mount", "c1", &at]).ok();
+    assert_eq!(ply.run(&["mount"]).ok().lines().count(), 2);
+    ply.run(&["rm", "-f", "c1"]).ok();
+    ply.run(&["ps"]).ok();
+    assert!(!is_mounted());
+}

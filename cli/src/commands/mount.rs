@@ -9,12 +9,14 @@ use nix::unistd::ForkResult;
 use runtime::Engine;
 use runtime::image::ImageError;
 use runtime::mount::MountError;
-use runtime::mount::MountedContainer;
+use runtime::mount::MountedTree;
+use runtime::mount::ServedMount;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::output::out;
 use crate::table;
+use crate::terminal;
 
 /// Mount an image, one of its layers or a container's tree, to browse it; without arguments, list what is mounted
 ///
@@ -39,16 +41,13 @@ pub(crate) struct Args {
     layer: Option<String>,
 }
 
-/// What a mount needs until it is unmounted.
-type Serve = Box<dyn FnOnce() -> std::io::Result<()>>;
-
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let (Some(name), Some(mountpoint)) = (&args.name, &args.mountpoint) else {
-        return list();
+        return list(context);
     };
     let engine = context.engine()?;
-    let serve = mount(&engine, &args, name, mountpoint).map_err(CommandError::failed)?;
-    let Some(serve) = serve else {
+    let mounted = mount(&engine, &args, name, mountpoint).map_err(CommandError::failed)?;
+    let MountedTree::Served(served) = mounted else {
         return Ok(ExitCode::SUCCESS);
     };
     if !args.foreground {
@@ -60,14 +59,14 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             }
             Ok(ForkResult::Parent { .. }) => {
                 // The child serves the mount from here on; this process must not unmount it.
-                std::mem::forget(serve);
+                std::mem::forget::<ServedMount>(served);
                 return Ok(ExitCode::SUCCESS);
             }
             // What is mounted is served in any case.
             Ok(ForkResult::Child) => drop(leave_terminal()),
         }
     }
-    serve().map_err(CommandError::failed)?;
+    served.run().map_err(CommandError::failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -76,32 +75,24 @@ fn mount(
     args: &Args,
     name: &str,
     mountpoint: &Path,
-) -> Result<Option<Serve>, MountError> {
+) -> Result<MountedTree, MountError> {
     if !args.container {
         match engine.mount_image(name, args.layer.as_deref(), mountpoint) {
-            Ok(mounted) => return Ok(Some(Box::new(move || mounted.run()))),
+            Ok(mounted) => return Ok(mounted),
             // A container's, perhaps.
             Err(MountError::Image(ImageError::NoSuchImage(_) | ImageError::Reference(_)))
                 if args.layer.is_none() && engine.container(name).is_ok() => {}
             Err(error) => return Err(error),
         }
     }
-    match engine.mount_container(name, mountpoint)? {
-        MountedContainer::Running => Ok(None),
-        MountedContainer::Stopped(tree) => Ok(Some(Box::new(move || tree.run()))),
-    }
+    engine.mount_container(name, mountpoint)
 }
 
-fn list() -> Result<ExitCode, CommandError> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(CommandError::failed)?;
+fn list(context: &Context) -> Result<ExitCode, CommandError> {
     let mut text = "SOURCE\tMOUNTED ON\n".to_owned();
-    for line in mounts.lines() {
-        let mut fields = line.split(' ');
-        if let (Some(source), Some(target)) = (fields.next(), fields.next())
-            && let Some(source) = source.strip_prefix("ply:")
-        {
-            text.push_str(&format!("{source}\t{target}\n"));
-        }
+    for (source, mountpoint) in context.engine()?.mounts() {
+        let mountpoint = mountpoint.to_string_lossy();
+        text.push_str(&format!("{source}\t{}\n", terminal::escaped(&mountpoint)));
     }
     out!("{}", table::align(&text));
     Ok(ExitCode::SUCCESS)

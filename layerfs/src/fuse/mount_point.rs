@@ -25,8 +25,8 @@ use super::MountOptions;
 /// A mount of ours on a directory.
 #[derive(Debug)]
 pub(super) struct MountPoint {
-    path: PathBuf,
-    id: u64,
+    pub(super) path: PathBuf,
+    pub(super) id: u64,
 }
 
 impl MountPoint {
@@ -74,23 +74,25 @@ impl MountPoint {
 
     /// Unmounts, if the mount is still there.
     pub(super) fn detach(&self, flags: UnmountFlags) -> io::Result<()> {
-        let there = {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let directory = rustix::fs::open(&self.path, flags, Mode::empty())?;
-            mount_id(directory.as_fd())?
-        };
-        match there == self.id {
-            true => Ok(rustix::mount::unmount(
-                &self.path,
-                flags | UnmountFlags::NOFOLLOW,
-            )?),
+        match self.is_there()? {
+            true => {
+                let flags = flags | UnmountFlags::NOFOLLOW;
+                Ok(rustix::mount::unmount(&self.path, flags)?)
+            }
             false => Ok(()),
         }
+    }
+
+    /// Returns whether the path still leads to the mount; asks nothing of its server.
+    pub(super) fn is_there(&self) -> io::Result<bool> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        Ok(mount_id(directory.as_fd())? == self.id)
     }
 }
 
 /// Returns the id of the mount that a descriptor is in, without a request to its filesystem (`proc(5)`, "fdinfo").
-fn mount_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
+pub(super) fn mount_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     info.lines()
         .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())

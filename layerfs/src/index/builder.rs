@@ -317,9 +317,11 @@ impl TreeBuilder {
         identity: Digest,
         extras: &TreeExtras,
     ) -> io::Result<()> {
+        self.table = HashTable::new();
         let order = self.number();
-        let laid = self.lay_out(&order);
-        drop((self.table, self.entries, self.nodes));
+        let nodes = reorder(std::mem::take(&mut self.nodes), &order.old_of);
+        let laid = self.lay_out(nodes, order);
+        self.entries = Vec::new();
         let slots = hash_slots(&laid.entries, &self.strings);
         let sections: [&[u8]; SECTIONS] = [
             laid.nodes.as_bytes(),
@@ -377,16 +379,8 @@ impl TreeBuilder {
         }
     }
 
-    fn lay_out(&self, order: &Order) -> Laid {
-        let mut nodes: Vec<NodeRecord> = order
-            .old_of
-            .iter()
-            .map(|&old| {
-                let mut record = self.nodes[old as usize];
-                record.nlink = U32::new(0);
-                record
-            })
-            .collect();
+    fn lay_out(&self, mut nodes: Vec<NodeRecord>, order: Order) -> Laid {
+        nodes.iter_mut().for_each(|node| node.nlink = U32::new(0));
         let mut entries = Vec::with_capacity(order.live.len());
         for (new, &old) in order.old_of.iter().enumerate() {
             if nodes[new].kind != KIND_DIRECTORY {
@@ -426,6 +420,23 @@ impl TreeBuilder {
         }
         Laid { nodes, entries }
     }
+}
+
+/// Puts the nodes in order, in place: the number `i` gets what was number `old_of[i]`; the rest is dropped.
+fn reorder(mut nodes: Vec<NodeRecord>, old_of: &[u32]) -> Vec<NodeRecord> {
+    // Which one lies at a position now, and where each one lies.
+    let mut at: Vec<u32> = (0..nodes.len() as u32).collect();
+    let mut place_of = at.clone();
+    for (position, &wanted) in old_of.iter().enumerate() {
+        let from = place_of[wanted as usize];
+        let there = at[position];
+        nodes.swap(position, from as usize);
+        at.swap(position, from as usize);
+        place_of[wanted as usize] = position as u32;
+        place_of[there as usize] = from;
+    }
+    nodes.truncate(old_of.len());
+    nodes
 }
 
 struct Order {

@@ -130,7 +130,12 @@ impl Merge<'_> {
             self.update(TreeBuilder::ROOT, root)?;
         }
         let mut todo = vec![(TreeBuilder::ROOT, NodeId(0))];
+        let mut read = 0;
         while let Some((into, from)) = todo.pop() {
+            read += 1;
+            if read % PAGES_RELEASED_AFTER == 0 {
+                index.release_pages();
+            }
             for entry in index.children(index.node(from)) {
                 let name = index.name(entry);
                 if entry.is_whiteout() {
@@ -210,6 +215,9 @@ impl Merge<'_> {
         Ok((content, xattrs.collect()))
     }
 }
+
+/// After how many directories the layer's index gives its pages back.
+const PAGES_RELEASED_AFTER: usize = 512;
 
 type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 

@@ -183,6 +183,7 @@ impl Engine {
     /// that have no row (their maker or remover was killed).
     pub(crate) fn bury_the_dead(&self) -> Result<(), ContainerError> {
         self.sweep_litter()?;
+        self.sweep_mounts();
         let unsettled = rows::unsettled(&self.db())?;
         for id in unsettled.iter().filter(|id| !self.is_alive(id)) {
             self.bury(id)?;
