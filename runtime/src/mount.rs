@@ -62,15 +62,6 @@ pub enum MountError {
     },
 }
 
-/// What was mounted.
-#[derive(Debug)]
-pub enum MountedTree {
-    /// A mount that whoever runs this serves.
-    Served(ServedMount),
-    /// A mount of a container that runs: its monitor serves it, as long as it lives.
-    ByMonitor,
-}
-
 /// A mount that is not served yet.
 #[derive(Debug)]
 pub struct ServedMount {
@@ -142,7 +133,7 @@ impl Engine {
         name: &str,
         layer: Option<&str>,
         mountpoint: &Path,
-    ) -> Result<MountedTree, MountError> {
+    ) -> Result<ServedMount, MountError> {
         self.sweep_mounts();
         let image = self.image(name)?;
         check(mountpoint)?;
@@ -158,24 +149,25 @@ impl Engine {
         self.serve(Arc::new(union), &source, mountpoint, None)
     }
 
-    /// Mounts a container's tree on the directory `mountpoint`, to be read and written. Starts no thread.
+    /// Mounts a container's tree on the directory `mountpoint`, to be read and written; of one that runs, its monitor
+    /// serves the mount, as long as it lives. Starts no thread.
     pub fn mount_container(
         &self,
         name: &str,
         mountpoint: &Path,
-    ) -> Result<MountedTree, MountError> {
+    ) -> Result<Option<ServedMount>, MountError> {
         let id = self.container(name)?.id;
         let tree = self.container_tree(name)?;
         check(mountpoint)?;
         match tree {
             ContainerTree::Stopped(stopped) => {
                 let union = Arc::clone(stopped.union());
-                self.serve(union, name, mountpoint, Some(stopped))
+                self.serve(union, name, mountpoint, Some(stopped)).map(Some)
             }
             ContainerTree::Running(running) => {
                 self.attach(&running, (name, &id), mountpoint)
                     .map_err(refused(mountpoint))?;
-                Ok(MountedTree::ByMonitor)
+                Ok(None)
             }
         }
     }
@@ -186,15 +178,15 @@ impl Engine {
         source: &str,
         mountpoint: &Path,
         tree: Option<StoppedTree>,
-    ) -> Result<MountedTree, MountError> {
+    ) -> Result<ServedMount, MountError> {
         let mounted =
             fuse::mount(union, mountpoint, &options(source)).map_err(refused(mountpoint))?;
         match self.record(source, (mountpoint, mounted.id()), None) {
-            Ok(record) => Ok(MountedTree::Served(ServedMount {
+            Ok(record) => Ok(ServedMount {
                 mounted,
                 _tree: tree,
                 record,
-            })),
+            }),
             Err(error) => {
                 let _ = fuse::unmount(mountpoint, mounted.id());
                 Err(refused(mountpoint)(error))

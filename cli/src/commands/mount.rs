@@ -9,7 +9,6 @@ use nix::unistd::ForkResult;
 use runtime::Engine;
 use runtime::image::ImageError;
 use runtime::mount::MountError;
-use runtime::mount::MountedTree;
 use runtime::mount::ServedMount;
 
 use crate::command_error::CommandError;
@@ -47,7 +46,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     };
     let engine = context.engine()?;
     let mounted = mount(&engine, &args, name, mountpoint).map_err(CommandError::failed)?;
-    let MountedTree::Served(served) = mounted else {
+    let Some(served) = mounted else {
         return Ok(ExitCode::SUCCESS);
     };
     if !args.foreground {
@@ -75,10 +74,10 @@ fn mount(
     args: &Args,
     name: &str,
     mountpoint: &Path,
-) -> Result<MountedTree, MountError> {
+) -> Result<Option<ServedMount>, MountError> {
     if !args.container {
         match engine.mount_image(name, args.layer.as_deref(), mountpoint) {
-            Ok(mounted) => return Ok(mounted),
+            Ok(mounted) => return Ok(Some(mounted)),
             // A container's, perhaps.
             Err(MountError::Image(ImageError::NoSuchImage(_) | ImageError::Reference(_)))
                 if args.layer.is_none() && engine.container(name).is_ok() => {}
