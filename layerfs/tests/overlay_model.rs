@@ -146,6 +146,10 @@ fn apply(root: &Path, operation: &Operation) -> Result<String, i32> {
                 .map(done)
         }
         Operation::Link(from, to) => {
+            // A tar holds two names of a fifo as two fifos: the layers would differ.
+            if fs::symlink_metadata(at(from)).is_ok_and(|stat| !stat.is_file() && !stat.is_dir()) {
+                return Err(-1);
+            }
             rustix::fs::linkat(CWD, at(from), CWD, at(to), AtFlags::empty())
                 .map_err(errno)
                 .map(done)
@@ -247,7 +251,9 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
                 directories.push(path.clone());
             } else {
                 let first = groups.entry(stat.ino()).or_insert_with(|| path.clone());
-                shown.push_str(&format!(" {} as {}", stat.len(), first.display()));
+                if stat.is_file() {
+                    shown.push_str(&format!(" {} as {}", stat.len(), first.display()));
+                }
             }
             if stat.is_file() {
                 shown.push_str(&format!(" {:x}", sum(&fs::read(&full).expect("read"))));

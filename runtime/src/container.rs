@@ -184,6 +184,14 @@ pub enum ContainerError {
         /// Why.
         words: String,
     },
+    /// Its tree is mounted on the host.
+    #[error("container {id} is mounted on {mountpoint}: unmount it first")]
+    Mounted {
+        /// The container.
+        id: ContainerId,
+        /// Where.
+        mountpoint: PathBuf,
+    },
     /// Its image is not what it should be.
     #[error(transparent)]
     Image(#[from] ImageError),

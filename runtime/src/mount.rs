@@ -100,6 +100,8 @@ struct Recorded {
     mount_id: u64,
     /// The container whose monitor serves it.
     container: Option<String>,
+    /// The container that cannot be used in another way meanwhile: its tree is served by a process of its own.
+    holds: Option<String>,
 }
 
 fn check(mountpoint: &Path) -> Result<(), MountError> {
@@ -162,7 +164,8 @@ impl Engine {
         match tree {
             ContainerTree::Stopped(stopped) => {
                 let union = Arc::clone(stopped.union());
-                self.serve(union, name, mountpoint, Some(stopped)).map(Some)
+                self.serve(union, name, mountpoint, Some((stopped, &id)))
+                    .map(Some)
             }
             ContainerTree::Running(running) => {
                 self.attach(&running, (name, &id), mountpoint)
@@ -177,11 +180,12 @@ impl Engine {
         union: Arc<Union>,
         source: &str,
         mountpoint: &Path,
-        tree: Option<StoppedTree>,
+        tree: Option<(StoppedTree, &ContainerId)>,
     ) -> Result<ServedMount, MountError> {
+        let (tree, held) = tree.unzip();
         let mounted =
             fuse::mount(union, mountpoint, &options(source)).map_err(refused(mountpoint))?;
-        match self.record(source, (mountpoint, mounted.id()), None) {
+        match self.record(source, (mountpoint, mounted.id()), None, held) {
             Ok(record) => Ok(ServedMount {
                 mounted,
                 _tree: tree,
@@ -206,7 +210,7 @@ impl Engine {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let target = rustix::fs::open(mountpoint, flags, Mode::empty())?;
         let mount_id = fuse::mount_id(tree.bare.as_fd())?;
-        self.record(name, (mountpoint, mount_id), Some(id))?;
+        self.record(name, (mountpoint, mount_id), Some(id), None)?;
         sys::mount::attach(tree.bare.as_fd(), target.as_fd())
     }
 
@@ -219,12 +223,14 @@ impl Engine {
         source: &str,
         (mountpoint, mount_id): (&Path, u64),
         container: Option<&ContainerId>,
+        holds: Option<&ContainerId>,
     ) -> io::Result<Record> {
         let recorded = Recorded {
             source: source.to_owned(),
             mountpoint: std::path::absolute(mountpoint)?,
             mount_id,
             container: container.map(ToString::to_string),
+            holds: holds.map(ToString::to_string),
         };
         std::fs::create_dir_all(self.mounts_dir())?;
         let path = self
@@ -255,6 +261,22 @@ impl Engine {
             .collect();
         mounts.sort_by(|a, b| a.1.cmp(&b.1));
         mounts
+    }
+
+    /// Returns where a stopped container's tree is mounted, if it is.
+    pub(crate) fn mount_that_holds(&self, id: &ContainerId) -> Option<PathBuf> {
+        let records = std::fs::read_dir(self.mounts_dir())
+            .into_iter()
+            .flatten()
+            .flatten();
+        records
+            .filter_map(|entry| serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok())
+            .filter(|recorded: &Recorded| recorded.holds.as_deref() == Some(id.as_str()))
+            // One that was unmounted is let go of in a moment.
+            .find(|recorded| {
+                fuse::is_mounted(&recorded.mountpoint, recorded.mount_id).unwrap_or(false)
+            })
+            .map(|recorded| recorded.mountpoint)
     }
 
     /// Takes away the mounts whose server is dead, and the records of those that are no more.

@@ -221,6 +221,9 @@ fn a_mounted_container_can_be_changed_from_the_host() {
         .ok();
     ply.run(&["mount", "c1", &mounted.to_string_lossy()]).ok();
     fs::write(mounted.join("from-host"), "hello\n").expect("written");
+    for refused in [["start", "c1"], ["rm", "c1"], ["diff", "c1"]] {
+        ply.run(&refused).fails(1, "is mounted on");
+    }
     ply.run(&["umount", &mounted.to_string_lossy()]).ok();
     assert_eq!(ply.run(&["start", "-a", "c1"]).ok(), "hello");
 }

@@ -141,6 +141,18 @@ impl Busy {
     }
 }
 
+/// Why a container cannot be kept.
+enum Held {
+    Io(io::Error),
+    Mounted(PathBuf),
+}
+
+impl From<io::Error> for Held {
+    fn from(error: io::Error) -> Held {
+        Held::Io(error)
+    }
+}
+
 impl Engine {
     pub(crate) fn run_paths(&self, id: &ContainerId) -> RunPaths {
         RunPaths::new(self.run_dir(), id)
@@ -160,20 +172,33 @@ impl Engine {
             .unwrap_or(false)
     }
 
-    /// Keeps other commands from the container until the guard is dropped; waits for the one that has it.
+    /// Keeps other commands from the container until the guard is dropped; waits for the one that has it, but not for
+    /// a mount, which lasts until somebody takes it away.
     pub(crate) fn keep_busy(&self, id: &ContainerId) -> Result<Busy, ContainerError> {
         let paths = self.run_paths(id);
         let file = loop {
-            let opened = paths.open_lock(true).and_then(|file| {
-                sys::lock::lock(&file, BUSY)?;
+            let opened = (|| {
+                let file = paths.open_lock(true)?;
+                if !sys::lock::try_lock(&file, BUSY)? {
+                    if let Some(mountpoint) = self.mount_that_holds(id) {
+                        return Err(Held::Mounted(mountpoint));
+                    }
+                    sys::lock::lock(&file, BUSY)?;
+                }
                 // Litter may have been swept away between the two steps, this file with it.
                 Ok(paths.is_lock(&file)?.then_some(file))
-            });
+            })();
             match opened {
                 Ok(Some(file)) => break file,
                 Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(ContainerError::io(paths.lock())(error)),
+                Err(Held::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(Held::Io(error)) => return Err(ContainerError::io(paths.lock())(error)),
+                Err(Held::Mounted(mountpoint)) => {
+                    return Err(ContainerError::Mounted {
+                        id: id.clone(),
+                        mountpoint,
+                    });
+                }
             }
         };
         Ok(Busy { file, paths })
