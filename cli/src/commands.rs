@@ -51,14 +51,25 @@ use crate::context::Context;
     name = "ply",
     version,
     disable_help_subcommand = true,
-    infer_subcommands = false
+    infer_subcommands = false,
+    next_display_order = None
 )]
 pub(crate) struct Cli {
     /// Directory of images, containers and volumes [env: PLY_ROOT]
-    #[arg(long, global = true, value_name = "DIR", hide_env = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     root: Option<PathBuf>,
     /// Directory of sockets and locks [env: PLY_RUN]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     run_dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

@@ -34,7 +34,7 @@ enum Pull {
 
 /// What a container is to be.
 #[derive(Debug, ClapArgs)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, next_display_order = None)]
 pub(crate) struct ContainerOptions {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
@@ -150,11 +150,7 @@ pub(crate) struct ContainerOptions {
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
     /// The image, then the command and its arguments
-    #[arg(
-        value_name = "IMAGE [COMMAND [ARG...]]",
-        required = true,
-        trailing_var_arg = true
-    )]
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
     words: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::output::outln;
 
 /// Make a container without starting it
 #[derive(Debug, ClapArgs)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, next_display_order = None, override_usage = "ply create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct Args {
     #[command(flatten)]
     container: ContainerOptions,

@@ -17,7 +17,7 @@ use crate::output::outln;
 
 /// Make a container from an image and run a command in it
 #[derive(Debug, ClapArgs)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, next_display_order = None, override_usage = "ply run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct Args {
     /// Run in the background and print the container's id
     #[arg(short, long)]
