@@ -55,3 +55,14 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Has the program ended when the thread that starts it ends, however that ends: an aborted process drops nothing.
+pub fn end_with_this_thread(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt as _;
+    let die = || {
+        let signal = Some(rustix::process::Signal::TERM);
+        Ok(rustix::process::set_parent_process_death_signal(signal)?)
+    };
+    // SAFETY: between fork and exec there is one system call, which neither allocates nor locks.
+    unsafe { command.pre_exec(die) }
+}

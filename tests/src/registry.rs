@@ -34,12 +34,14 @@ impl Registry {
                 dir.path().join("data").display()
             );
             fs::write(&config, text).expect("written");
-            let mut child = Command::new("docker-registry")
+            let mut command = Command::new("docker-registry");
+            command
                 .arg("serve")
                 .arg(&config)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
+                .stderr(Stdio::null());
+            let mut child = super::end_with_this_thread(&mut command)
                 .spawn()
                 .expect("docker-registry is installed");
             let mut is_up = false;

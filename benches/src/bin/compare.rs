@@ -89,7 +89,8 @@ impl Docker {
         let at = |name: &str| dir.join(name).display().to_string();
         std::fs::create_dir_all(&dir).expect("a directory");
         let host = format!("unix://{}", at("docker.sock"));
-        let child = Command::new("dockerd")
+        let mut command = Command::new("dockerd");
+        command
             .args([
                 "--data-root",
                 &at("data"),
@@ -102,7 +103,8 @@ impl Docker {
             ])
             .args(["--insecure-registry", registry])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::null());
+        let child = tests::end_with_this_thread(&mut command)
             .spawn()
             .expect("dockerd is installed");
         let docker = Docker { child, host, dir };
