@@ -19,6 +19,7 @@ use crate::archive::Unpack;
 use crate::archive::UnpackError;
 use crate::container::ContainerError;
 use crate::container::ContainerTree;
+use crate::image::words;
 use crate::tree::HostTree;
 use crate::tree::Last;
 use crate::tree::Stat;
@@ -77,15 +78,6 @@ pub enum CopyError {
     /// The tar could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
-}
-
-/// Returns the system's words for an error without Rust's number.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or(&text)
-        .to_lowercase()
 }
 
 /// Where a path of one side stands in errors.

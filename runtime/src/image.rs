@@ -184,7 +184,7 @@ impl ImageError {
 }
 
 /// Returns the system's words for an error as Go has them: without a number, in lower case.
-fn words(error: &io::Error) -> String {
+pub(crate) fn words(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     match error.raw_os_error() {
