@@ -4,6 +4,8 @@
 
 mod filesystem;
 mod mount_point;
+mod placement;
+mod workers;
 
 use std::fs::File;
 use std::io;
@@ -24,7 +26,8 @@ use crate::union::Union;
 pub struct MountOptions {
     /// What the mount table shows as the source.
     pub source: String,
-    /// How many threads answer requests.
+    /// How many threads answer requests, beside those that wait for disks. One follows its clients from CPU to CPU;
+    /// more only serve several clients better on a machine with many.
     pub threads: usize,
     /// Whether setuid bits and device nodes have an effect: only where nobody else than a container sees the mount.
     pub setuid_and_devices: bool,
@@ -34,7 +37,7 @@ impl Default for MountOptions {
     fn default() -> MountOptions {
         MountOptions {
             source: "ply".to_owned(),
-            threads: 2,
+            threads: 1,
             setuid_and_devices: false,
         }
     }
@@ -61,8 +64,11 @@ pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> io
     config.n_threads = Some(options.threads.max(1));
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
     let mount = MountPoint::attach(&device, mountpoint, options, union.is_read_only())?;
-    let session =
-        fuser::Session::from_fd(Adaptor::new(union), device.into(), SessionACL::All, config);
+    let adaptor = match options.threads {
+        0 | 1 => Adaptor::new(union, Some(device.try_clone()?.into())),
+        _ => Adaptor::new(union, None),
+    };
+    let session = fuser::Session::from_fd(adaptor, device.into(), SessionACL::All, config);
     match session {
         Ok(session) => Ok(Mounted { session, mount }),
         Err(error) => {

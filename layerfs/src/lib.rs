@@ -33,6 +33,7 @@ pub use layer::Layer;
 pub use stack::ChildEntry;
 pub use stack::Stack;
 pub use stack::TopDown;
+pub use stack::Wait;
 pub use store::Claim;
 pub use store::Fault;
 pub use store::Store;

@@ -10,7 +10,6 @@ mod top_down;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +45,15 @@ pub struct Stack {
     store: Store,
     packs: Vec<OnceLock<Arc<File>>>,
     objects: Mutex<LruCache<u32, Arc<File>>>,
+}
+
+/// Whether a read may wait for a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It may.
+    Yes,
+    /// It fails with `EAGAIN` instead, where the host can tell (`preadv2(2)`, `RWF_NOWAIT`).
+    No,
 }
 
 /// A name in a directory of a stack.
@@ -170,6 +178,17 @@ impl Stack {
 
     /// Reads a file's bytes at `offset`; fewer than asked only at its end.
     pub fn read_at(&self, node: NodeId, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read_how(node, buffer, offset, Wait::Yes)
+    }
+
+    /// Reads like [`Stack::read_at`]; without waiting it fails with `EAGAIN` where a disk would have to be read.
+    pub fn read_how(
+        &self,
+        node: NodeId,
+        buffer: &mut [u8],
+        offset: u64,
+        wait: Wait,
+    ) -> io::Result<usize> {
         let record = self.index.node(node);
         let left = record.meta().size.saturating_sub(offset);
         let wanted = buffer
@@ -181,16 +200,10 @@ impl Stack {
             ContentAt::Packed { layer, offset } => (self.pack(layer)?, offset),
             ContentAt::Object(object) => (self.object(object)?, 0),
         };
-        let mut done = 0;
-        while done < buffer.len() {
-            match file.read_at(&mut buffer[done..], start + offset + done as u64) {
-                Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
-                Ok(length) => done += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        match read_full(&file, buffer, start + offset, wait)? {
+            length if length == buffer.len() => Ok(length),
+            _ => Err(io::Error::from_raw_os_error(libc::EIO)),
         }
-        Ok(done)
     }
 
     /// Opens the host file that holds exactly this node's bytes, if there is one: for passthrough and reflinks.
@@ -240,4 +253,35 @@ impl Stack {
     fn open_object(&self, object: u32) -> io::Result<File> {
         File::open(self.object_path(object))
     }
+}
+
+/// Reads until the buffer is full or the file ends.
+pub(crate) fn read_full(
+    file: &File,
+    buffer: &mut [u8],
+    offset: u64,
+    wait: Wait,
+) -> io::Result<usize> {
+    use rustix::io::Errno;
+    use rustix::io::ReadWriteFlags;
+    let flags = match wait {
+        Wait::Yes => ReadWriteFlags::empty(),
+        Wait::No => ReadWriteFlags::NOWAIT,
+    };
+    let mut done = 0;
+    while done < buffer.len() {
+        let rest = &mut [io::IoSliceMut::new(&mut buffer[done..])];
+        let at = offset + done as u64;
+        match rustix::io::preadv2(file, rest, at, flags) {
+            Ok(0) => break,
+            Ok(length) => done += length,
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => match rustix::io::preadv(file, rest, at)? {
+                0 => break,
+                length => done += length,
+            },
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
 }

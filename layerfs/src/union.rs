@@ -45,7 +45,9 @@ pub use self::changes::Change;
 pub use self::changes::ChangeKind;
 pub use self::data::Backing;
 pub use self::data::Opened;
+pub use self::directory::Detail;
 pub use self::directory::DirEntry;
+pub use self::directory::Listed;
 pub use self::metadata::Attr;
 pub use self::metadata::SetAttr;
 pub use self::metadata::SetTime;
@@ -114,7 +116,6 @@ pub struct Union {
     upper: Option<Upper>,
     table: Mutex<Table>,
     handles: RwLock<HashMap<u64, Arc<data::Handle>>>,
-    directories: RwLock<HashMap<u64, Arc<Vec<DirEntry>>>>,
     next_handle: AtomicU64,
 }
 
@@ -132,7 +133,6 @@ impl Union {
             upper,
             table: Mutex::new(table),
             handles: RwLock::new(HashMap::new()),
-            directories: RwLock::new(HashMap::new()),
             next_handle: AtomicU64::new(1),
         };
         union.copy_up_root()?;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use fuser::ReplyAttr;
 use fuser::ReplyCreate;
 use fuser::ReplyData;
 use fuser::ReplyDirectory;
+use fuser::ReplyDirectoryPlus;
 use fuser::ReplyEmpty;
 use fuser::ReplyEntry;
 use fuser::ReplyLseek;
@@ -40,14 +42,19 @@ use fuser::Request;
 use fuser::TimeOrNow;
 use fuser::WriteFlags;
 
+use super::placement::Placement;
+use super::workers::Workers;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::Timespec;
+use crate::stack::Wait;
 use crate::union::Attr;
 use crate::union::Backing;
 use crate::union::Caller;
+use crate::union::Detail;
 use crate::union::Entry;
 use crate::union::Ino;
+use crate::union::Listed;
 use crate::union::NewMode;
 use crate::union::SetAttr;
 use crate::union::SetTime;
@@ -61,13 +68,34 @@ const EVER: Duration = Duration::from_secs(1 << 30);
 pub(super) struct Adaptor {
     union: Arc<Union>,
     passthrough: AtomicBool,
+    /// The kernel is too old to do without.
+    opens_directories: bool,
+    workers: Workers,
+    /// Only if one thread answers.
+    placement: Option<Placement>,
 }
 
 impl Adaptor {
-    pub(super) fn new(union: Arc<Union>) -> Adaptor {
+    /// Translates for `union`; requests come by `device`, to one thread, if that is given.
+    pub(super) fn new(union: Arc<Union>, device: Option<OwnedFd>) -> Adaptor {
         Adaptor {
             union,
             passthrough: AtomicBool::new(false),
+            opens_directories: true,
+            workers: Workers::new(),
+            placement: device.map(Placement::new),
+        }
+    }
+
+    /// Does what may wait for a disk, so that other requests are answered meanwhile.
+    fn in_a_worker(&self, act: impl FnOnce(&Union) + Send + 'static) {
+        let union = self.union.clone();
+        self.workers.run(move || act(&union));
+    }
+
+    fn follow(&self, request: &Request) {
+        if let Some(placement) = &self.placement {
+            placement.follow(request.pid());
         }
     }
 
@@ -87,6 +115,21 @@ fn register(
     }
     let registered = backing.transport.get().and_then(|kept| kept.downcast_ref());
     registered.ok_or_else(|| io::Error::from_raw_os_error(libc::EIO))
+}
+
+fn open(union: &Union, ino: Ino, flags: i32, through: bool, reply: ReplyOpen) {
+    let opened = match union.open(ino, flags, through) {
+        Ok(opened) => opened,
+        Err(error) => return reply.error(refusal(error)),
+    };
+    let handle = FileHandle(opened.handle);
+    if let Some(backing) = &opened.backing {
+        if let Ok(id) = register(backing, |file| reply.open_backing(file)) {
+            return reply.opened_passthrough(handle, FopenFlags::empty(), id);
+        }
+        union.passthrough_refused(opened.handle);
+    }
+    reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE);
 }
 
 fn ino(number: INodeNo) -> Ino {
@@ -255,10 +298,14 @@ impl Filesystem for Adaptor {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
         ] {
             // An older kernel has less; everything works without.
             let _ = config.add_capabilities(wanted);
         }
+        let alone = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        self.opens_directories = alone.is_err();
         if config.set_max_stack_depth(1).is_ok()
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
         {
@@ -267,7 +314,8 @@ impl Filesystem for Adaptor {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.follow(request);
         match self.union.lookup(ino(parent), name.as_bytes()) {
             Err(Errno::ENOENT) => reply.entry(&EVER, &missing(), Generation(0)),
             result => reply_entry(reply, result),
@@ -278,13 +326,14 @@ impl Filesystem for Adaptor {
         self.union.forget(ino(number), count);
     }
 
-    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.follow(request);
         reply_attr(reply, ino(number), self.union.getattr(ino(number)));
     }
 
     fn setattr(
         &self,
-        _: &Request,
+        request: &Request,
         number: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -300,6 +349,7 @@ impl Filesystem for Adaptor {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        self.follow(request);
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         let set = SetAttr {
             mode,
@@ -309,7 +359,13 @@ impl Filesystem for Adaptor {
             atime,
             mtime,
         };
-        reply_attr(reply, ino(number), self.union.setattr(ino(number), &set));
+        if size.is_some_and(|size| size > 0) && self.union.copies_much(ino(number)) {
+            self.in_a_worker(move |union| {
+                reply_attr(reply, ino(number), union.setattr(ino(number), &set));
+            });
+        } else {
+            reply_attr(reply, ino(number), self.union.setattr(ino(number), &set));
+        }
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
@@ -329,6 +385,7 @@ impl Filesystem for Adaptor {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        self.follow(request);
         let made = kind(mode).ok_or(Errno::EINVAL).and_then(|kind| {
             let rdev = decode_device(rdev);
             let name = name.as_bytes();
@@ -356,6 +413,7 @@ impl Filesystem for Adaptor {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        self.follow(request);
         let name = name.as_bytes();
         reply_entry(
             reply,
@@ -371,11 +429,13 @@ impl Filesystem for Adaptor {
         );
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.follow(request);
         reply_empty(reply, self.union.unlink(ino(parent), name.as_bytes()));
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.follow(request);
         reply_empty(reply, self.union.rmdir(ino(parent), name.as_bytes()));
     }
 
@@ -387,6 +447,7 @@ impl Filesystem for Adaptor {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        self.follow(request);
         let target = target.as_os_str().as_bytes();
         let name = name.as_bytes();
         reply_entry(
@@ -398,7 +459,7 @@ impl Filesystem for Adaptor {
 
     fn rename(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -406,6 +467,7 @@ impl Filesystem for Adaptor {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        self.follow(request);
         let from = (ino(parent), name.as_bytes());
         let to = (ino(new_parent), new_name.as_bytes());
         reply_empty(reply, self.union.rename(from, to, flags.bits()));
@@ -413,29 +475,26 @@ impl Filesystem for Adaptor {
 
     fn link(
         &self,
-        _: &Request,
+        request: &Request,
         number: INodeNo,
         new_parent: INodeNo,
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
+        self.follow(request);
         let name = new_name.as_bytes();
         reply_entry(reply, self.union.link(ino(number), ino(new_parent), name));
     }
 
-    fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let opened = match self.union.open(ino(number), flags.0, self.passes_through()) {
-            Ok(opened) => opened,
-            Err(error) => return reply.error(refusal(error)),
-        };
-        let handle = FileHandle(opened.handle);
-        if let Some(backing) = &opened.backing {
-            if let Ok(id) = register(backing, |file| reply.open_backing(file)) {
-                return reply.opened_passthrough(handle, FopenFlags::empty(), id);
-            }
-            self.union.passthrough_refused(opened.handle);
+    fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.follow(request);
+        let through = self.passes_through();
+        let writes = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
+        if writes && flags.0 & libc::O_TRUNC == 0 && self.union.copies_much(ino(number)) {
+            self.in_a_worker(move |union| open(union, ino(number), flags.0, through, reply));
+        } else {
+            open(&self.union, ino(number), flags.0, through, reply);
         }
-        reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE);
     }
 
     fn create(
@@ -448,6 +507,7 @@ impl Filesystem for Adaptor {
         _flags: i32,
         reply: ReplyCreate,
     ) {
+        self.follow(request);
         let (caller, name) = (caller(request), name.as_bytes());
         let through = self.passes_through();
         let made = self.union.create(
@@ -485,7 +545,7 @@ impl Filesystem for Adaptor {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -494,9 +554,16 @@ impl Filesystem for Adaptor {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.follow(request);
         let mut buffer = vec![0; size as usize];
-        match self.union.read(handle.0, &mut buffer, offset) {
+        match self.union.read(handle.0, &mut buffer, offset, Wait::No) {
             Ok(length) => reply.data(&buffer[..length]),
+            Err(Errno::EAGAIN) => self.in_a_worker(move |union| {
+                match union.read(handle.0, &mut buffer, offset, Wait::Yes) {
+                    Ok(length) => reply.data(&buffer[..length]),
+                    Err(error) => reply.error(refusal(error)),
+                }
+            }),
             Err(error) => reply.error(refusal(error)),
         }
     }
@@ -546,60 +613,74 @@ impl Filesystem for Adaptor {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        reply_empty(reply, self.union.fsync(handle.0, data_only));
+        self.in_a_worker(move |union| reply_empty(reply, union.fsync(handle.0, data_only)));
     }
 
-    fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.union.opendir(ino(number)) {
-            Ok(handle) => reply.opened(
-                FileHandle(handle),
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.opens_directories {
+            // The kernel stops asking, keeps what it has read, and opens directories by itself.
+            false => reply.error(refusal(Errno::ENOSYS)),
+            true => reply.opened(
+                FileHandle(0),
                 FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
             ),
-            Err(error) => reply.error(refusal(error)),
         }
     }
 
     fn readdir(
         &self,
-        _: &Request,
+        request: &Request,
         number: INodeNo,
-        handle: FileHandle,
+        _: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        if offset == 0
-            && let Err(error) = self.union.rewinddir(handle.0, ino(number))
-        {
-            return reply.error(refusal(error));
+        self.follow(request);
+        let read = self
+            .union
+            .read_directory(ino(number), offset, Detail::Names, |listed| {
+                let name = OsStr::from_bytes(listed.name);
+                !reply.add(
+                    INodeNo(listed.ino.0),
+                    listed.next,
+                    file_type(listed.kind),
+                    name,
+                )
+            });
+        match read {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(refusal(error)),
         }
-        let entries = match self.union.readdir(handle.0) {
-            Ok(entries) => entries,
-            Err(error) => return reply.error(refusal(error)),
-        };
-        for (position, entry) in entries.iter().enumerate().skip(offset as usize) {
-            let name = OsStr::from_bytes(&entry.name);
-            let next = position as u64 + 1;
-            if reply.add(INodeNo(entry.ino.0), next, file_type(entry.kind), name) {
-                break;
-            }
-        }
-        reply.ok();
     }
 
-    fn releasedir(
+    fn readdirplus(
         &self,
-        _: &Request,
-        _: INodeNo,
-        handle: FileHandle,
-        _: OpenFlags,
-        reply: ReplyEmpty,
+        request: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
     ) {
-        self.union.releasedir(handle.0);
-        reply.ok();
+        self.follow(request);
+        let read = self
+            .union
+            .read_directory(ino(number), offset, Detail::Entries, |listed| {
+                let (attr, ttl) = match &listed.entry {
+                    Some(entry) => (file_attr(&entry.attr, entry.ino), attr_ttl(entry)),
+                    // Of `.` and `..`, and of a name that is gone, only the number and the kind are looked at.
+                    None => (nothing_but(listed), Duration::ZERO),
+                };
+                let name = OsStr::from_bytes(listed.name);
+                !reply.add(attr.ino, listed.next, name, &ttl, &attr, Generation(0))
+            });
+        match read {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(refusal(error)),
+        }
     }
 
     fn fsyncdir(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply_empty(reply, self.union.fsyncdir(ino(number)));
+        self.in_a_worker(move |union| reply_empty(reply, union.fsyncdir(ino(number))));
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -644,7 +725,15 @@ impl Filesystem for Adaptor {
         );
     }
 
-    fn getxattr(&self, _: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        self.follow(request);
         reply_bytes(
             reply,
             size,
@@ -676,10 +765,12 @@ impl Filesystem for Adaptor {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply_empty(
-            reply,
-            self.union.fallocate(handle.0, mode as u32, offset, length),
-        );
+        self.in_a_worker(move |union| {
+            reply_empty(
+                reply,
+                union.fallocate(handle.0, mode as u32, offset, length),
+            );
+        });
     }
 
     fn lseek(
@@ -713,13 +804,21 @@ impl Filesystem for Adaptor {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        match self
-            .union
-            .copy_file_range((from.0, from_offset), (to.0, to_offset), length)
-        {
-            Ok(copied) => reply.written(copied as u32),
-            Err(error) => reply.error(refusal(error)),
-        }
+        self.in_a_worker(move |union| {
+            match union.copy_file_range((from.0, from_offset), (to.0, to_offset), length) {
+                Ok(copied) => reply.written(copied as u32),
+                Err(error) => reply.error(refusal(error)),
+            }
+        });
+    }
+}
+
+/// The number and the kind of a name, for what is not looked up.
+fn nothing_but(listed: &Listed<'_>) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(listed.ino.0),
+        kind: file_type(listed.kind),
+        ..missing()
     }
 }
 

@@ -55,7 +55,7 @@ impl Union {
             }
         }
         let before = changes.len();
-        let entries = self.list(ino, false)?;
+        let entries = self.entries(ino)?;
         for entry in &entries {
             let path = [path, b"/", &entry.name].concat();
             let child = self.lookup(ino, &entry.name)?;
@@ -121,7 +121,7 @@ impl Union {
         if attr.kind != Kind::Directory {
             return Ok(());
         }
-        for entry in self.list(ino, false)? {
+        for entry in self.entries(ino)? {
             let path = [path, b"/", &entry.name].concat();
             let child = self.lookup(ino, &entry.name)?;
             changes.push(Change {

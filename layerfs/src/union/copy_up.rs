@@ -46,6 +46,7 @@ impl Union {
         if !unlinked {
             self.copy_up(table, parent)?;
         }
+        table.names_changed(parent);
         let meta = self.stack.meta(lower);
         let tmp_name = upper.tmp_name();
         let metacopy = meta.kind == Kind::File && meta.size > 0;

@@ -22,6 +22,11 @@ use super::names::New;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
+use crate::stack::Wait;
+use crate::stack::read_full;
+
+/// What is copied up without much waiting, in bytes.
+const COPIED_AT_ONCE: u64 = 256 << 10;
 
 /// The host file behind an inode while it is open: its reads and writes may go there directly.
 #[derive(Debug)]
@@ -206,17 +211,34 @@ impl Union {
         Ok(Some(file))
     }
 
-    /// Reads at `offset`; fewer bytes than asked only at the end.
-    pub fn read(&self, handle: u64, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    /// Reads at `offset`; fewer bytes than asked only at the end. `EAGAIN` says that this would have to wait.
+    pub fn read(
+        &self,
+        handle: u64,
+        buffer: &mut [u8],
+        offset: u64,
+        wait: Wait,
+    ) -> Result<usize, Errno> {
         let opened = self.handle(handle)?;
         if let Some(backing) = &opened.backing {
-            return read_full(&backing.file, buffer, offset);
+            return Ok(read_full(&backing.file, buffer, offset, wait)?);
         }
         match (self.upper_file(&opened)?, opened.lower) {
-            (Some(file), _) => read_full(&file, buffer, offset),
-            (None, Some(lower)) => Ok(self.stack.read_at(lower, buffer, offset)?),
+            (Some(file), _) => Ok(read_full(&file, buffer, offset, wait)?),
+            (None, Some(lower)) => Ok(self.stack.read_how(lower, buffer, offset, wait)?),
             (None, None) => Err(Errno::EIO),
         }
+    }
+
+    /// Returns whether opening or truncating the file may wait for much to be copied up first.
+    pub fn copies_much(&self, ino: Ino) -> bool {
+        let table = self.table.lock();
+        table.get(ino).is_ok_and(|node| {
+            !node.has_upper_data()
+                && node
+                    .lower
+                    .is_some_and(|lower| self.stack.meta(lower).size > COPIED_AT_ONCE)
+        })
     }
 
     /// Writes all of `bytes` at `offset`.
@@ -328,7 +350,7 @@ impl Union {
                 )?);
             }
             let mut buffer = vec![0; length.min(1 << 20)];
-            let got = self.read(from, &mut buffer, from_offset)?;
+            let got = self.read(from, &mut buffer, from_offset, Wait::Yes)?;
             out.write_all_at(&buffer[..got], to_offset)?;
             Ok(got)
         })
@@ -359,17 +381,4 @@ impl Union {
             _ => Ok(()),
         }
     }
-}
-
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(length) => done += length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(done)
 }

@@ -195,6 +195,7 @@ impl Union {
             return Err(Errno::ENOENT);
         }
         self.copy_up(table, parent)?;
+        table.names_changed(parent);
         let directory = self.directory_fd(table, parent)?;
         let lower = table.get(parent)?.lower;
         let lower = lower.is_some_and(|lower| self.stack.lookup(lower, name).is_some());

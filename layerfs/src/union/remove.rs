@@ -38,7 +38,7 @@ impl Union {
         if table.get(ino)?.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        if !self.list_in(&mut table, ino, false)?.is_empty() {
+        if !self.is_empty(&mut table, ino)? {
             return Err(Errno::ENOTEMPTY);
         }
         let removed = self.remove(&mut table, parent, name, ino);
@@ -50,6 +50,7 @@ impl Union {
         let upper = self.upper()?;
         self.prepare_removal(table, parent, name, ino)?;
         self.copy_up(table, parent)?;
+        table.names_changed(parent);
         let directory = self.directory_fd(table, parent)?;
         let hides = table.get(parent)?.lower;
         let hides = hides.is_some_and(|lower| self.stack.lookup(lower, name).is_some());
@@ -175,7 +176,7 @@ impl Union {
 pub(super) fn clear_whiteouts(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    for (name, _) in upper::list(directory.as_fd())? {
+    for upper::Found { name, .. } in upper::list(directory.as_fd())? {
         let stat = rustix::fs::statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW)?;
         if !upper::is_whiteout(&stat) {
             return Err(Errno::ENOTEMPTY);

@@ -52,9 +52,7 @@ impl Union {
         match (by_directory, kind == Kind::Directory) {
             (true, false) => Err(Errno::ENOTDIR),
             (false, true) => Err(Errno::EISDIR),
-            (true, true) if !self.list_in(table, target, false)?.is_empty() => {
-                Err(Errno::ENOTEMPTY)
-            }
+            (true, true) if !self.is_empty(table, target)? => Err(Errno::ENOTEMPTY),
             _ => Ok(()),
         }
     }
@@ -76,6 +74,8 @@ impl Union {
         }
         self.come_up(table, from, source)?;
         self.copy_up(table, to.0)?;
+        table.names_changed(from.0);
+        table.names_changed(to.0);
         let below = |table: &Table, (parent, name): (Ino, &[u8])| -> Result<bool, Errno> {
             let lower = table.get(parent)?.lower;
             Ok(lower.is_some_and(|lower| self.stack.lookup(lower, name).is_some()))
@@ -186,6 +186,8 @@ impl Union {
     ) -> Result<(), Errno> {
         self.come_up(table, from, source)?;
         self.come_up(table, to, target)?;
+        table.names_changed(from.0);
+        table.names_changed(to.0);
         if table.get(source)?.kind == Kind::Directory {
             self.stand_alone(table, source, to)?;
         }

@@ -11,12 +11,16 @@ use parking_lot::Mutex;
 
 use super::Ino;
 use super::data::Backing;
+use super::directory::Listing;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
 
 /// How many directories of the upper are kept open.
 const OPEN_DIRECTORIES: usize = 1024;
+
+/// How many names of directories that were read are kept; one directory may have more.
+const LISTED_NAMES: usize = 1 << 16;
 
 /// An inode: what it is made of and by which name it was reached last.
 #[derive(Debug)]
@@ -95,6 +99,15 @@ pub(super) struct Table {
     /// Nodes of the stack with several entries that are in the upper's link index.
     pub(super) copied: HashSet<NodeId>,
     pub(super) directories: LruCache<Ino, Arc<OwnedFd>>,
+    /// What the upper has in directories that were read lately.
+    listings: LruCache<Ino, KeptListing>,
+    listed_names: usize,
+}
+
+#[derive(Debug)]
+struct KeptListing {
+    listing: Arc<Listing>,
+    is_stale: bool,
 }
 
 impl Table {
@@ -106,6 +119,8 @@ impl Table {
             next_fresh: 1 << 56,
             copied: HashSet::new(),
             directories: LruCache::new(open),
+            listings: LruCache::unbounded(),
+            listed_names: 0,
         }
     }
 
@@ -149,6 +164,38 @@ impl Table {
         self.add_child(node.parent);
         self.nodes.insert(ino, node);
         ino
+    }
+
+    /// Returns what the upper had in a directory when it was read last, unless it must be read anew.
+    pub(super) fn listing(&mut self, ino: Ino, stale_too: bool) -> Option<Arc<Listing>> {
+        let kept = self.listings.get(&ino)?;
+        (stale_too || !kept.is_stale).then(|| kept.listing.clone())
+    }
+
+    /// Keeps what a directory has, at the cost of those that were read longest ago.
+    pub(super) fn keep_listing(&mut self, ino: Ino, listing: Arc<Listing>) {
+        self.drop_listing(ino);
+        self.listed_names += listing.size();
+        while self.listed_names > LISTED_NAMES
+            && let Some((_, oldest)) = self.listings.pop_lru()
+        {
+            self.listed_names -= oldest.listing.size();
+        }
+        let is_stale = false;
+        self.listings.put(ino, KeptListing { listing, is_stale });
+    }
+
+    /// Notes that the names of a directory have changed: who reads on may go on with the old ones.
+    pub(super) fn names_changed(&mut self, ino: Ino) {
+        if let Some(kept) = self.listings.peek_mut(&ino) {
+            kept.is_stale = true;
+        }
+    }
+
+    fn drop_listing(&mut self, ino: Ino) {
+        if let Some(kept) = self.listings.pop(&ino) {
+            self.listed_names -= kept.listing.size();
+        }
     }
 
     fn add_child(&mut self, parent: Ino) {
@@ -199,6 +246,7 @@ impl Table {
                 return;
             };
             self.directories.pop(&at);
+            self.drop_listing(at);
             match self.fresh.get(&node.number).copied() {
                 Some(fresh) if fresh == at => {
                     self.fresh.remove(&node.number);

@@ -106,7 +106,7 @@ impl Upper {
         let names = list(self.index.as_fd())?;
         let numbers = names
             .iter()
-            .filter_map(|(name, _)| std::str::from_utf8(name).ok());
+            .filter_map(|found| std::str::from_utf8(&found.name).ok());
         Ok(numbers
             .filter_map(|name| name.parse().ok())
             .map(NodeId)
@@ -303,8 +303,16 @@ impl Place {
     }
 }
 
-/// Lists a directory: names and kinds, without `.` and `..`.
-pub(super) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+/// A name in a directory of the upper.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) name: Vec<u8>,
+    pub(super) kind: FileType,
+    pub(super) ino: u64,
+}
+
+/// Lists a directory, without `.` and `..`.
+pub(super) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<Found>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
     let mut found = Vec::new();
@@ -312,7 +320,11 @@ pub(super) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileTy
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            found.push((name.to_vec(), entry.file_type()));
+            found.push(Found {
+                name: name.to_vec(),
+                kind: entry.file_type(),
+                ino: entry.ino(),
+            });
         }
     }
     Ok(found)

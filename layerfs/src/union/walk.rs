@@ -86,11 +86,6 @@ impl Union {
     pub fn reference(&self, ino: Ino) -> Result<Entry, Errno> {
         self.entry(&mut self.table.lock(), ino)
     }
-
-    /// Lists a directory without `.` and `..`.
-    pub fn entries(&self, ino: Ino) -> Result<Vec<super::DirEntry>, Errno> {
-        self.list(ino, false)
-    }
 }
 
 /// Splits a path into its components, the first one last.

@@ -47,7 +47,9 @@ struct Reader<'a> {
 
 impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.union.read(self.handle, buffer, self.offset)?;
+        let count = self
+            .union
+            .read(self.handle, buffer, self.offset, layerfs::Wait::Yes)?;
         self.offset += count as u64;
         Ok(count)
     }
