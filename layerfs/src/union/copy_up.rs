@@ -87,11 +87,11 @@ impl Union {
             rdev: meta.rdev,
             target: self.stack.link_target(lower),
         };
-        make_at(upper.tmp(), tmp_name, new)?;
+        let file = make_at(upper.tmp(), tmp_name, new)?;
         let tmp = Arc::new(upper.tmp().try_clone_to_owned()?);
         let place = Place::Named(tmp, tmp_name.into());
-        if meta.kind == Kind::File && meta.size > 0 {
-            rustix::fs::ftruncate(place.open(OFlags::WRONLY)?, meta.size)?;
+        if let Some(file) = file.filter(|_| meta.size > 0) {
+            rustix::fs::ftruncate(file, meta.size)?;
         }
         self.apply_metadata(lower, &place)?;
         place.set_origin(Origin {

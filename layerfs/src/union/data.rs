@@ -160,9 +160,17 @@ impl Union {
             rdev: 0,
             target: b"",
         };
-        let ino = self.make(&mut table, caller, parent, name, new)?;
-        let entry = self.entry(&mut table, ino)?;
-        let opened = self.open_in(&mut table, ino, passthrough)?;
+        let mut made = self.make(&mut table, caller, parent, name, new)?;
+        let entry = made.entry(&mut table)?;
+        let file = made.file.take().map(File::from);
+        if let (true, Some(file)) = (passthrough, file) {
+            table.get_mut(made.ino)?.backing = Some(Arc::new(Backing {
+                file,
+                is_lower: false,
+                transport: OnceLock::new(),
+            }));
+        }
+        let opened = self.open_in(&mut table, made.ino, passthrough)?;
         Ok((entry, opened))
     }
 

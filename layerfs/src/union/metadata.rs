@@ -87,25 +87,7 @@ impl Union {
             return Ok(attr);
         }
         let place = self.place(table, ino)?;
-        let stat = place.stat()?;
-        let time = |secs: i64, nanos: u64| Timespec {
-            secs,
-            nanos: nanos as u32,
-        };
-        let mut attr = Attr {
-            ino: number,
-            kind: super::upper::kind_of(stat.st_mode),
-            mode: (stat.st_mode & 0o7777) as u16,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            size: stat.st_size as u64,
-            blocks: stat.st_blocks as u64,
-            nlink: stat.st_nlink as u32,
-            rdev: upper::shown_device(&stat),
-            atime: time(stat.st_atime, stat.st_atime_nsec),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
-        };
+        let mut attr = upper_attr(number, &place.stat()?);
         if let Some(lower) = lower {
             if metacopy {
                 attr.blocks = attr.size.div_ceil(512);
@@ -154,6 +136,7 @@ impl Union {
         let mut table = self.table.lock();
         self.copy_up(&mut table, ino)?;
         let kind = table.get(ino)?.kind;
+        table.get_mut(ino)?.inheritance = None;
         let place = self.place(&mut table, ino)?;
         if set.uid.is_some() || set.gid.is_some() {
             place.chown(set.uid, set.gid)?;
@@ -194,6 +177,28 @@ impl Union {
             Some(upper) => Ok(Some(rustix::fs::fstatvfs(upper.root())?)),
             None => Ok(None),
         }
+    }
+}
+
+/// Returns the attributes of a file of the upper as the host has them.
+pub(super) fn upper_attr(number: Ino, stat: &rustix::fs::Stat) -> Attr {
+    let time = |secs: i64, nanos: u64| Timespec {
+        secs,
+        nanos: nanos as u32,
+    };
+    Attr {
+        ino: number,
+        kind: upper::kind_of(stat.st_mode),
+        mode: (stat.st_mode & 0o7777) as u16,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        size: stat.st_size as u64,
+        blocks: stat.st_blocks as u64,
+        nlink: stat.st_nlink as u32,
+        rdev: upper::shown_device(stat),
+        atime: time(stat.st_atime, stat.st_atime_nsec),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
     }
 }
 

@@ -17,6 +17,9 @@ use super::NewMode;
 use super::Node;
 use super::Table;
 use super::Union;
+use super::metadata;
+use super::metadata::Attr;
+use super::table::Inheritance;
 use super::upper;
 use super::upper::Place;
 use crate::errno::Errno;
@@ -31,6 +34,25 @@ pub(super) struct New<'a> {
     pub(super) umask: u32,
     pub(super) rdev: u64,
     pub(super) target: &'a [u8],
+}
+
+/// What was made.
+pub(super) struct Made {
+    pub(super) ino: Ino,
+    attr: Attr,
+    /// The file, open for reading and writing, if it is a regular one.
+    pub(super) file: Option<OwnedFd>,
+}
+
+impl Made {
+    /// References it once more.
+    pub(super) fn entry(&self, table: &mut Table) -> Result<Entry, Errno> {
+        table.get_mut(self.ino)?.lookups += 1;
+        Ok(Entry {
+            ino: self.ino,
+            attr: self.attr,
+        })
+    }
 }
 
 /// A free name in a directory of the upper.
@@ -117,6 +139,14 @@ impl Union {
         stat: &rustix::fs::Stat,
     ) -> Result<Ino, Errno> {
         let kind = upper::kind_of(stat.st_mode);
+        let own = Ino::of_upper(stat.st_ino);
+        let known = table.get(table.current(own));
+        if known.is_ok_and(|known| known.kind == kind && known.lower.is_none() && known.in_upper) {
+            // A file that goes by its own number has no origin.
+            let mut node = Node::new(kind, own, parent, name);
+            node.in_upper = true;
+            return Ok(table.insert(node));
+        }
         let origin = place.origin().filter(|origin| {
             origin.node.0 < self.stack.node_count() && self.stack.meta(origin.node).kind == kind
         });
@@ -128,7 +158,7 @@ impl Union {
                 .and_then(|parent| self.stack.lookup(parent, name))
                 .filter(|&below| self.stack.meta(below).kind == Kind::Directory);
         }
-        let number = lower.map_or(Ino::of_upper(stat.st_ino), Ino::of_lower);
+        let number = lower.map_or(own, Ino::of_lower);
         let mut node = Node::new(kind, number, parent, name);
         node.lower = lower;
         node.in_upper = true;
@@ -188,18 +218,34 @@ impl Union {
         name: &[u8],
     ) -> Result<Free, Errno> {
         self.upper()?;
-        if self.find(table, parent, name)?.is_some() {
+        let node = table.get(parent)?;
+        if node.kind != Kind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        if name.len() > 255 {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let (lower, in_upper, unlinked) = (node.lower, node.in_upper, node.unlinked);
+        let lower = lower.is_some_and(|lower| self.stack.lookup(lower, name).is_some());
+        let mut whiteout = false;
+        if in_upper {
+            let directory = self.directory_fd(table, parent)?;
+            match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if upper::is_whiteout(&stat) => whiteout = true,
+                Ok(_) => return Err(Errno::EEXIST),
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if lower && !whiteout {
             return Err(Errno::EEXIST);
         }
-        if table.get(parent)?.unlinked {
+        if unlinked {
             return Err(Errno::ENOENT);
         }
         self.copy_up(table, parent)?;
         table.names_changed(parent);
         let directory = self.directory_fd(table, parent)?;
-        let lower = table.get(parent)?.lower;
-        let lower = lower.is_some_and(|lower| self.stack.lookup(lower, name).is_some());
-        let whiteout = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         Ok(Free {
             directory,
             whiteout,
@@ -207,7 +253,24 @@ impl Union {
         })
     }
 
-    /// Makes a node: in its directory when the name is free there, else beside and renamed over the whiteout.
+    /// Returns what a directory of the upper gives to what is made in it.
+    fn inheritance(&self, table: &mut Table, directory: Ino) -> Result<Inheritance, Errno> {
+        if let Some(known) = table.get(directory)?.inheritance {
+            return Ok(known);
+        }
+        let opened = self.directory_fd(table, directory)?;
+        let stat = rustix::fs::fstat(&opened)?;
+        let place = Place::Named(opened, Box::from(&b""[..]));
+        let found = Inheritance {
+            group: (stat.st_mode & libc::S_ISGID != 0).then_some(stat.st_gid),
+            has_default_acl: place.xattr("system.posix_acl_default").is_ok(),
+        };
+        table.get_mut(directory)?.inheritance = Some(found);
+        Ok(found)
+    }
+
+    /// Makes a node, and opens it if it is a regular file. It gets its name when it is whole: it is made under that name
+    /// if nothing is left to be done to it there, else beside and renamed.
     pub(super) fn make(
         &self,
         table: &mut Table,
@@ -215,54 +278,65 @@ impl Union {
         parent: Ino,
         name: &[u8],
         new: New<'_>,
-    ) -> Result<Ino, Errno> {
+    ) -> Result<Made, Errno> {
         let free = self.free_name(table, parent, name)?;
+        let inheritance = self.inheritance(table, parent)?;
         let upper = self.upper()?;
-        let parent_place = Place::Named(free.directory.clone(), Box::from(&b""[..]));
-        let parent_stat = rustix::fs::fstat(&free.directory)?;
-        let default_acl = parent_place.xattr("system.posix_acl_default").ok();
-        let mode = match default_acl {
-            Some(_) => new.mode,
-            None => new.mode & !new.umask,
+        let mode = match inheritance.has_default_acl {
+            true => new.mode,
+            false => new.mode & !new.umask,
         };
+        let owned = New { mode, ..new };
+        let gid = inheritance.group.unwrap_or(caller.gid);
+        let inherits = inheritance.group.is_some() && new.kind == Kind::Directory;
+        let is_as_made = caller.uid == 0 && gid == 0 && mode & 0o6000 == 0 && !inherits;
+        let aside = free.whiteout || !is_as_made;
         let tmp_name = upper.tmp_name();
-        let aside = free.whiteout || (new.kind == Kind::Directory && free.lower);
         let (directory, at) = match aside {
             true => (upper.tmp(), &tmp_name[..]),
             false => (free.directory.as_fd(), name),
         };
-        if aside {
-            set_default_acl(upper.tmp(), default_acl.as_deref())?;
-        }
-        let owned = New { mode, ..new };
-        let has_setgid = parent_stat.st_mode & libc::S_ISGID != 0;
-        let gid = if has_setgid {
-            parent_stat.st_gid
-        } else {
-            caller.gid
+        let acl = match aside && inheritance.has_default_acl {
+            true => {
+                let parent = Place::Named(free.directory.clone(), Box::from(&b""[..]));
+                Some(parent.xattr("system.posix_acl_default")?)
+            }
+            false => None,
         };
-        let made = make_at(directory, at, owned).and_then(|()| {
-            let inherits = has_setgid && new.kind == Kind::Directory;
-            own(directory, at, owned, caller.uid, gid, inherits)
-        });
-        if aside {
+        if acl.is_some() {
+            set_default_acl(upper.tmp(), acl.as_deref())?;
+        }
+        let made = make_at(directory, at, owned);
+        if acl.is_some() {
             set_default_acl(upper.tmp(), None)?;
         }
-        let made = made.and_then(|()| match aside {
+        let file = made?;
+        let finished = match is_as_made {
+            true => Ok(()),
+            false => own(directory, at, owned, caller.uid, gid, inherits),
+        };
+        let placed = finished.and_then(|()| match aside {
             true => put_in_place(upper, &tmp_name, &free, name, new.kind),
             false => Ok(()),
         });
-        if let Err(error) = made {
+        if let Err(error) = placed {
             let flags = match new.kind {
                 Kind::Directory => AtFlags::REMOVEDIR,
                 _ => AtFlags::empty(),
             };
-            if error != Errno::EEXIST {
-                let _ = rustix::fs::unlinkat(directory, at, flags);
-            }
+            let _ = rustix::fs::unlinkat(directory, at, flags);
             return Err(error);
         }
-        self.find(table, parent, name)?.ok_or(Errno::EIO)
+        let stat = match &file {
+            Some(file) => rustix::fs::fstat(file)?,
+            None => rustix::fs::statat(&free.directory, name, AtFlags::SYMLINK_NOFOLLOW)?,
+        };
+        let number = Ino::of_upper(stat.st_ino);
+        let mut node = Node::new(new.kind, number, parent, name);
+        node.in_upper = true;
+        let ino = table.insert(node);
+        let attr = metadata::upper_attr(number, &stat);
+        Ok(Made { ino, attr, file })
     }
 
     /// Makes a file that is not regular, or an empty one that is.
@@ -284,8 +358,8 @@ impl Union {
             rdev,
             target: b"",
         };
-        let ino = self.make(&mut table, caller, parent, name, new)?;
-        self.entry(&mut table, ino)
+        let made = self.make(&mut table, caller, parent, name, new)?;
+        made.entry(&mut table)
     }
 
     /// Makes a directory.
@@ -315,8 +389,8 @@ impl Union {
             rdev: 0,
             target,
         };
-        let ino = self.make(&mut table, caller, parent, name, new)?;
-        self.entry(&mut table, ino)
+        let made = self.make(&mut table, caller, parent, name, new)?;
+        made.entry(&mut table)
     }
 
     /// Makes another name for a file.
@@ -390,18 +464,23 @@ fn set_default_acl(
     Ok(())
 }
 
+/// Makes a file of the host under a free name, and opens it if it is a regular one.
 pub(super) fn make_at(
     directory: std::os::fd::BorrowedFd<'_>,
     name: &[u8],
     new: New<'_>,
-) -> Result<(), Errno> {
+) -> Result<Option<OwnedFd>, Errno> {
     let mode = Mode::from_raw_mode(new.mode & 0o7777);
     match new.kind {
         Kind::Directory => rustix::fs::mkdirat(directory, name, mode)?,
         Kind::Symlink => rustix::fs::symlinkat(new.target, directory, name)?,
+        Kind::File => {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            return Ok(Some(rustix::fs::openat(directory, name, flags, mode)?));
+        }
         kind => rustix::fs::mknodat(directory, name, upper::file_type_of(kind), mode, new.rdev)?,
     }
-    Ok(())
+    Ok(None)
 }
 
 fn own(
@@ -444,7 +523,11 @@ fn put_in_place(
 ) -> Result<(), Errno> {
     let to = free.directory.as_fd();
     if kind != Kind::Directory {
-        return upper::rename(upper.tmp(), tmp_name, to, name, RenameFlags::empty());
+        let flags = match free.whiteout {
+            true => RenameFlags::empty(),
+            false => RenameFlags::NOREPLACE,
+        };
+        return upper::rename(upper.tmp(), tmp_name, to, name, flags);
     }
     if free.lower {
         let (directory, name) = (

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::AtFlags;
@@ -57,14 +58,8 @@ impl Union {
         let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
         let is_directory = table.get(ino)?.kind == Kind::Directory;
         match (stat.is_ok(), hides) {
-            (true, false) => {
-                if is_directory {
-                    clear_whiteouts(directory.as_fd(), name)?;
-                    rustix::fs::unlinkat(&directory, name, AtFlags::REMOVEDIR)?;
-                } else {
-                    rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
-                }
-            }
+            (true, false) if is_directory => remove_directory(upper, &directory, name)?,
+            (true, false) => rustix::fs::unlinkat(&directory, name, AtFlags::empty())?,
             (true, true) => {
                 let whiteout = upper.make_whiteout()?;
                 let flags = match is_directory {
@@ -77,11 +72,7 @@ impl Union {
                     rustix::fs::unlinkat(upper.tmp(), &whiteout[..], AtFlags::REMOVEDIR)?;
                 }
             }
-            (false, true) => {
-                let whiteout = upper.make_whiteout()?;
-                let to = directory.as_fd();
-                upper::rename(upper.tmp(), &whiteout, to, name, RenameFlags::NOREPLACE)?;
-            }
+            (false, true) => upper.whiteout_at(directory.as_fd(), name)?,
             (false, false) => return Err(Errno::ENOENT),
         }
         self.name_gone(table, parent, name, ino)
@@ -172,7 +163,56 @@ impl Union {
     }
 }
 
-/// Empties a directory of the upper whose merged view is empty: only whiteouts are left in it.
+/// Removes a directory of the upper whose merged view is empty. What is left in it are whiteouts: it goes out of sight
+/// before they do.
+fn remove_directory(upper: &super::Upper, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => {}
+        removed => return Ok(removed?),
+    }
+    let aside = upper.tmp_name();
+    let flags = RenameFlags::NOREPLACE;
+    upper::rename(parent.as_fd(), name, upper.tmp(), &aside, flags)?;
+    clear_whiteouts(upper.tmp(), &aside)?;
+    Ok(rustix::fs::unlinkat(
+        upper.tmp(),
+        &aside[..],
+        AtFlags::REMOVEDIR,
+    )?)
+}
+
+/// Puts an empty directory of the same metadata in the place of one that has nothing but whiteouts, so that it can be
+/// renamed over in one step.
+pub(super) fn empty_directory(
+    upper: &super::Upper,
+    parent: &Arc<OwnedFd>,
+    name: &[u8],
+) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    if upper::list(directory.as_fd())?.is_empty() {
+        return Ok(());
+    }
+    let stat = rustix::fs::fstat(&directory)?;
+    let aside = upper.tmp_name();
+    rustix::fs::mkdirat(upper.tmp(), &aside[..], Mode::from_raw_mode(0o700))?;
+    let tmp = Arc::new(upper.tmp().try_clone_to_owned()?);
+    let made = upper::Place::Named(tmp, aside.clone().into());
+    let exchanged = (made.chown(Some(stat.st_uid), Some(stat.st_gid)))
+        .and_then(|()| made.chmod(stat.st_mode))
+        .and_then(|()| made.set_xattr(upper::OPAQUE, b"y", rustix::fs::XattrFlags::empty()))
+        .and_then(|()| {
+            let flags = RenameFlags::EXCHANGE;
+            upper::rename(upper.tmp(), &aside, parent.as_fd(), name, flags)
+        });
+    if exchanged.is_ok() {
+        clear_whiteouts(upper.tmp(), &aside)?;
+    }
+    rustix::fs::unlinkat(upper.tmp(), &aside[..], AtFlags::REMOVEDIR)?;
+    exchanged
+}
+
+/// Empties a directory that is out of sight: only whiteouts are left in it.
 pub(super) fn clear_whiteouts(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;

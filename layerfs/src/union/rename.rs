@@ -8,7 +8,7 @@ use rustix::fs::RenameFlags;
 use super::Ino;
 use super::Table;
 use super::Union;
-use super::remove::clear_whiteouts;
+use super::remove::empty_directory;
 use super::upper;
 use crate::errno::Errno;
 use crate::index::Kind;
@@ -93,25 +93,17 @@ impl Union {
         let there = rustix::fs::statat(&to_dir, to.1, AtFlags::SYMLINK_NOFOLLOW).ok();
         let (a, b) = (from_dir.as_fd(), to_dir.as_fd());
         match there {
-            // A directory changes places with what is there, which then goes.
-            Some(stat) if is_directory => {
-                let was_whiteout = upper::is_whiteout(&stat);
-                if !was_whiteout {
-                    clear_whiteouts(b, to.1)?;
-                }
+            // A directory changes places with a whiteout.
+            Some(stat) if is_directory && upper::is_whiteout(&stat) => {
                 upper::rename(a, from.1, b, to.1, RenameFlags::EXCHANGE)?;
-                match (was_whiteout, whiteout) {
-                    (true, true) => {}
-                    (true, false) => rustix::fs::unlinkat(a, from.1, AtFlags::empty())?,
-                    (false, true) => {
-                        let made = upper.make_whiteout()?;
-                        upper::rename(upper.tmp(), &made, a, from.1, RenameFlags::EXCHANGE)?;
-                        rustix::fs::unlinkat(upper.tmp(), &made[..], AtFlags::REMOVEDIR)?;
-                    }
-                    (false, false) => rustix::fs::unlinkat(a, from.1, AtFlags::REMOVEDIR)?,
+                if !whiteout {
+                    rustix::fs::unlinkat(a, from.1, AtFlags::empty())?;
                 }
             }
-            _ => {
+            there => {
+                if is_directory && there.is_some() {
+                    empty_directory(upper, &to_dir, to.1)?;
+                }
                 let flags = match whiteout {
                     true => RenameFlags::WHITEOUT,
                     false => RenameFlags::empty(),
@@ -148,6 +140,9 @@ impl Union {
     fn remember_lower_path(&self, table: &mut Table, ino: Ino) -> Result<(), Errno> {
         let node = table.get(ino)?;
         let (kind, lower) = (node.kind, node.lower);
+        if lower.is_none() {
+            return Ok(());
+        }
         let place = self.place(table, ino)?;
         let needs = match kind {
             Kind::Directory => !place.is_opaque(),

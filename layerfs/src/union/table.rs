@@ -48,6 +48,16 @@ pub(super) struct Node {
     /// The backing file of all present opens, if they are by passthrough.
     pub(super) backing: Option<Arc<Backing>>,
     pub(super) filling: Arc<Mutex<()>>,
+    /// What is made in this directory gets from it, once that is known.
+    pub(super) inheritance: Option<Inheritance>,
+}
+
+/// What a directory gives to what is made in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inheritance {
+    /// The group, if the directory is set-group-ID.
+    pub(super) group: Option<u32>,
+    pub(super) has_default_acl: bool,
 }
 
 impl Node {
@@ -68,6 +78,7 @@ impl Node {
             elders: 0,
             backing: None,
             filling: Arc::new(Mutex::new(())),
+            inheritance: None,
         }
     }
 

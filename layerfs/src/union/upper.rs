@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
@@ -44,6 +45,8 @@ pub struct Upper {
     tmp: OwnedFd,
     index: OwnedFd,
     next_tmp: AtomicU64,
+    /// The name in `work/tmp` of the whiteout that the others are links to.
+    whiteout: Mutex<Option<Vec<u8>>>,
 }
 
 /// What a copied-up file or directory remembers of where it came from.
@@ -78,6 +81,7 @@ impl Upper {
             tmp: open(&work.join("tmp"))?,
             index: open(&work.join("index"))?,
             next_tmp: AtomicU64::new(0),
+            whiteout: Mutex::new(None),
         })
     }
 
@@ -116,14 +120,29 @@ impl Upper {
     /// Makes a whiteout in `work/tmp` and returns its name.
     pub(super) fn make_whiteout(&self) -> Result<Vec<u8>, Errno> {
         let name = self.tmp_name();
-        rustix::fs::mknodat(
-            &self.tmp,
-            &name[..],
-            FileType::CharacterDevice,
-            Mode::empty(),
-            0,
-        )?;
+        self.whiteout_at(self.tmp.as_fd(), &name)?;
         Ok(name)
+    }
+
+    /// Makes a whiteout of a free name: another name of one that is kept for that, as long as the host lets it have
+    /// more.
+    pub(super) fn whiteout_at(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        let mut kept = self.whiteout.lock();
+        if let Some(whiteout) = &*kept {
+            let flags = AtFlags::empty();
+            match rustix::fs::linkat(&self.tmp, &whiteout[..], directory, name, flags) {
+                Err(rustix::io::Errno::MLINK | rustix::io::Errno::PERM) => {}
+                linked => return Ok(linked?),
+            }
+            let _ = rustix::fs::unlinkat(&self.tmp, &whiteout[..], AtFlags::empty());
+        }
+        let whiteout = self.tmp_name();
+        let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
+        rustix::fs::mknodat(&self.tmp, &whiteout[..], kind, mode, 0)?;
+        let linked =
+            rustix::fs::linkat(&self.tmp, &whiteout[..], directory, name, AtFlags::empty());
+        *kept = Some(whiteout);
+        Ok(linked?)
     }
 }
 
@@ -191,7 +210,12 @@ impl Place {
     /// Changes the mode; never called for symbolic links, whose mode is fixed.
     pub(super) fn chmod(&self, mode: u32) -> Result<(), Errno> {
         let mode = Mode::from_raw_mode(mode & 0o7777);
-        Ok(rustix::fs::chmod(self.path()?, mode)?)
+        Ok(match self {
+            Place::Named(directory, name) if !name.is_empty() => {
+                rustix::fs::chmodat(directory, &name[..], mode, AtFlags::empty())?
+            }
+            _ => rustix::fs::chmod(self.path()?, mode)?,
+        })
     }
 
     pub(super) fn set_times(&self, times: &rustix::fs::Timestamps) -> Result<(), Errno> {
