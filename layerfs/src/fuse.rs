@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use fuser::Config;
 use fuser::SessionACL;
@@ -64,13 +65,18 @@ pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> io
     config.n_threads = Some(options.threads.max(1));
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
     let mount = MountPoint::attach(&device, mountpoint, options, union.is_read_only())?;
-    let adaptor = match options.threads {
-        0 | 1 => Adaptor::new(union, Some(device.try_clone()?.into())),
-        _ => Adaptor::new(union, None),
+    let alone = match options.threads {
+        0 | 1 => Some(device.try_clone()?.into()),
+        _ => None,
     };
+    let notifier = Arc::new(OnceLock::new());
+    let adaptor = Adaptor::new(union, alone, notifier.clone());
     let session = fuser::Session::from_fd(adaptor, device.into(), SessionACL::All, config);
     match session {
-        Ok(session) => Ok(Mounted { session, mount }),
+        Ok(session) => {
+            let _ = notifier.set(session.notifier());
+            Ok(Mounted { session, mount })
+        }
         Err(error) => {
             let _ = mount.detach(UnmountFlags::DETACH);
             Err(error)

@@ -25,6 +25,7 @@ mod data;
 mod directory;
 mod metadata;
 mod names;
+mod privileges;
 mod remove;
 mod rename;
 mod table;
@@ -43,6 +44,7 @@ use parking_lot::RwLock;
 
 pub use self::changes::Change;
 pub use self::changes::ChangeKind;
+pub use self::data::Access;
 pub use self::data::Backing;
 pub use self::data::Opened;
 pub use self::directory::Detail;

@@ -31,6 +31,7 @@ use jiff::Timestamp;
 use layerfs::Union;
 use layerfs::Upper;
 use layerfs::fuse;
+use layerfs::union::Access;
 use layerfs::union::Caller;
 use layerfs::union::FollowLast;
 use layerfs::union::NewMode;
@@ -312,7 +313,7 @@ fn write_hostname(union: &Union, hostname: &str) -> io::Result<()> {
     };
     let opened = match union.resolve(b"/etc/hostname", FollowLast::No) {
         Ok(there) if there.attr.kind == layerfs::Kind::File => {
-            let opened = union.open(there.ino, libc::O_WRONLY, false)?;
+            let opened = union.open(there.ino, libc::O_WRONLY, Access::PLAIN)?;
             let empty = SetAttr {
                 size: Some(0),
                 ..SetAttr::default()

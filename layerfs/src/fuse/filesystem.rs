@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use fuser::INodeNo;
 use fuser::InitFlags;
 use fuser::KernelConfig;
 use fuser::LockOwner;
+use fuser::Notifier;
 use fuser::OpenFlags;
 use fuser::RenameFlags;
 use fuser::ReplyAttr;
@@ -48,6 +50,7 @@ use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::Timespec;
 use crate::stack::Wait;
+use crate::union::Access;
 use crate::union::Attr;
 use crate::union::Backing;
 use crate::union::Caller;
@@ -56,6 +59,7 @@ use crate::union::Entry;
 use crate::union::Ino;
 use crate::union::Listed;
 use crate::union::NewMode;
+use crate::union::Opened;
 use crate::union::SetAttr;
 use crate::union::SetTime;
 use crate::union::Union;
@@ -71,18 +75,27 @@ pub(super) struct Adaptor {
     /// The kernel is too old to do without.
     opens_directories: bool,
     workers: Workers,
+    /// The kernel leaves it to the filesystem to take set-user-ID bits away.
+    kills_privileges: bool,
+    notifier: Arc<OnceLock<Notifier>>,
     /// Only if one thread answers.
     placement: Option<Placement>,
 }
 
 impl Adaptor {
     /// Translates for `union`; requests come by `device`, to one thread, if that is given.
-    pub(super) fn new(union: Arc<Union>, device: Option<OwnedFd>) -> Adaptor {
+    pub(super) fn new(
+        union: Arc<Union>,
+        device: Option<OwnedFd>,
+        notifier: Arc<OnceLock<Notifier>>,
+    ) -> Adaptor {
         Adaptor {
             union,
             passthrough: AtomicBool::new(false),
             opens_directories: true,
             workers: Workers::new(),
+            kills_privileges: false,
+            notifier,
             placement: device.map(Placement::new),
         }
     }
@@ -91,6 +104,26 @@ impl Adaptor {
     fn in_a_worker(&self, act: impl FnOnce(&Union) + Send + 'static) {
         let union = self.union.clone();
         self.workers.run(move || act(&union));
+    }
+
+    /// Returns whether the bits of `chmod(2)` that give another identity outlive the caller's changes of data: if the
+    /// kernel sees to it, or the caller is the superuser.
+    fn keeps_privileges(&self, request: &Request) -> bool {
+        !self.kills_privileges || request.uid() == 0
+    }
+
+    fn kill_privileges(&self, ino: Ino) {
+        if let Ok(true) = self.union.kill_privileges(ino) {
+            self.mode_changed(ino);
+        }
+    }
+
+    /// Lets the kernel ask for an inode's attributes again.
+    fn mode_changed(&self, ino: Ino) {
+        if let Some(notifier) = self.notifier.get() {
+            // An inode that the kernel has forgotten needs none.
+            let _ = notifier.inval_inode(INodeNo(ino.0), -1, 0);
+        }
     }
 
     fn follow(&self, request: &Request) {
@@ -117,19 +150,27 @@ fn register(
     registered.ok_or_else(|| io::Error::from_raw_os_error(libc::EIO))
 }
 
-fn open(union: &Union, ino: Ino, flags: i32, through: bool, reply: ReplyOpen) {
-    let opened = match union.open(ino, flags, through) {
+fn open(union: &Union, ino: Ino, flags: i32, access: Access, reply: ReplyOpen) {
+    let opened = match union.open(ino, flags, access) {
         Ok(opened) => opened,
         Err(error) => return reply.error(refusal(error)),
     };
     let handle = FileHandle(opened.handle);
     if let Some(backing) = &opened.backing {
         if let Ok(id) = register(backing, |file| reply.open_backing(file)) {
-            return reply.opened_passthrough(handle, FopenFlags::empty(), id);
+            return reply.opened_passthrough(handle, flush_flag(&opened), id);
         }
         union.passthrough_refused(opened.handle);
     }
-    reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE);
+    let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+    reply.opened(handle, flags);
+}
+
+fn flush_flag(opened: &Opened) -> FopenFlags {
+    match opened.wants_flush {
+        true => FopenFlags::empty(),
+        false => FopenFlags::FOPEN_NOFLUSH,
+    }
 }
 
 fn ino(number: INodeNo) -> Ino {
@@ -304,6 +345,8 @@ impl Filesystem for Adaptor {
             // An older kernel has less; everything works without.
             let _ = config.add_capabilities(wanted);
         }
+        let killpriv = config.add_capabilities(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
+        self.kills_privileges = killpriv.is_ok();
         let alone = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         self.opens_directories = alone.is_err();
         if config.set_max_stack_depth(1).is_ok()
@@ -358,6 +401,7 @@ impl Filesystem for Adaptor {
             size,
             atime,
             mtime,
+            kills_privileges: !self.keeps_privileges(request),
         };
         if size.is_some_and(|size| size > 0) && self.union.copies_much(ino(number)) {
             self.in_a_worker(move |union| {
@@ -488,12 +532,15 @@ impl Filesystem for Adaptor {
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.follow(request);
-        let through = self.passes_through();
+        let access = Access {
+            passthrough: self.passes_through(),
+            keeps_privileges: self.keeps_privileges(request),
+        };
         let writes = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
         if writes && flags.0 & libc::O_TRUNC == 0 && self.union.copies_much(ino(number)) {
-            self.in_a_worker(move |union| open(union, ino(number), flags.0, through, reply));
+            self.in_a_worker(move |union| open(union, ino(number), flags.0, access, reply));
         } else {
-            open(&self.union, ino(number), flags.0, through, reply);
+            open(&self.union, ino(number), flags.0, access, reply);
         }
     }
 
@@ -529,7 +576,7 @@ impl Filesystem for Adaptor {
         let generation = Generation(0);
         if let Some(backing) = &opened.backing {
             if let Ok(id) = register(backing, |file| reply.open_backing(file)) {
-                let flags = FopenFlags::empty();
+                let flags = flush_flag(&opened);
                 return reply.created_passthrough(&EVER, &attr, generation, handle, flags, id);
             }
             self.union.passthrough_refused(opened.handle);
@@ -539,7 +586,7 @@ impl Filesystem for Adaptor {
             &attr,
             generation,
             handle,
-            FopenFlags::FOPEN_KEEP_CACHE,
+            FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
         );
     }
 
@@ -570,25 +617,33 @@ impl Filesystem for Adaptor {
 
     fn write(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        number: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        flags: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.union.write(handle.0, data, offset) {
+        self.follow(request);
+        let written = self.union.write(handle.0, data, offset);
+        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            self.kill_privileges(ino(number));
+        }
+        match written {
             Ok(length) => reply.written(length as u32),
             Err(error) => reply.error(refusal(error)),
         }
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        // Nothing is held back here; the kernel stops asking.
-        reply.error(refusal(Errno::ENOSYS));
+    fn flush(&self, _: &Request, _: INodeNo, handle: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        let flushed = self.union.flush(handle.0);
+        if let Ok(Some(changed)) = flushed {
+            self.mode_changed(changed);
+        }
+        reply_empty(reply, flushed.map(drop));
     }
 
     fn release(
@@ -602,7 +657,9 @@ impl Filesystem for Adaptor {
         reply: ReplyEmpty,
     ) {
         reply.ok();
-        self.union.release(handle.0);
+        if let Some(changed) = self.union.release(handle.0) {
+            self.mode_changed(changed);
+        }
     }
 
     fn fsync(
@@ -757,14 +814,17 @@ impl Filesystem for Adaptor {
 
     fn fallocate(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        number: INodeNo,
         handle: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        if !self.keeps_privileges(request) {
+            self.kill_privileges(ino(number));
+        }
         self.in_a_worker(move |union| {
             reply_empty(
                 reply,
@@ -793,17 +853,20 @@ impl Filesystem for Adaptor {
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         from: FileHandle,
         from_offset: u64,
-        _: INodeNo,
+        target: INodeNo,
         to: FileHandle,
         to_offset: u64,
         length: u64,
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        if !self.keeps_privileges(request) {
+            self.kill_privileges(ino(target));
+        }
         self.in_a_worker(move |union| {
             match union.copy_file_range((from.0, from_offset), (to.0, to_offset), length) {
                 Ok(copied) => reply.written(copied as u32),

@@ -19,6 +19,7 @@ use super::NewMode;
 use super::Table;
 use super::Union;
 use super::names::New;
+use super::privileges::is_privileged;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
@@ -39,6 +40,23 @@ pub struct Backing {
     pub transport: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
+/// Who opens a file, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Reads and writes may go to the host's file without being asked for here.
+    pub passthrough: bool,
+    /// The opener has CAP_FSETID: its writes leave set-user-ID and set-group-ID bits alone.
+    pub keeps_privileges: bool,
+}
+
+impl Access {
+    /// The superuser's, with every read and write asked for.
+    pub const PLAIN: Access = Access {
+        passthrough: false,
+        keeps_privileges: true,
+    };
+}
+
 /// An answer to an open.
 #[derive(Debug)]
 pub struct Opened {
@@ -46,12 +64,16 @@ pub struct Opened {
     pub handle: u64,
     /// The host file to pass through to; the transport must use it for all opens of the inode or for none.
     pub backing: Option<Arc<Backing>>,
+    /// Whether [`Union::flush`] must be called when a descriptor of it is closed.
+    pub wants_flush: bool,
 }
 
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Handle {
-    ino: Ino,
+    pub(super) ino: Ino,
+    /// It is one of its node's weak writers.
+    pub(super) is_weak: bool,
     lower: Option<NodeId>,
     backing: Option<Arc<Backing>>,
     upper: Mutex<Option<Arc<File>>>,
@@ -61,24 +83,40 @@ impl Union {
     /// Opens a regular file. `flags` are those of `open(2)`.
     ///
     /// `ESTALE` says to look the name up again: the file was copied up while others hold its lower part open.
-    pub fn open(&self, ino: Ino, flags: i32, passthrough: bool) -> Result<Opened, Errno> {
+    pub fn open(&self, ino: Ino, flags: i32, access: Access) -> Result<Opened, Errno> {
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let truncates = flags & libc::O_TRUNC != 0;
         if truncates {
             self.truncate(ino, 0)?;
+            if !access.keeps_privileges {
+                self.kill_privileges(ino)?;
+            }
         } else if writes {
             self.upper()?;
             self.fill(ino)?;
         }
         let mut table = self.table.lock();
-        self.open_in(&mut table, ino, passthrough)
+        self.open_in(&mut table, ino, access, writes)
     }
 
-    fn open_in(&self, table: &mut Table, ino: Ino, passthrough: bool) -> Result<Opened, Errno> {
+    fn open_in(
+        &self,
+        table: &mut Table,
+        ino: Ino,
+        access: Access,
+        writes: bool,
+    ) -> Result<Opened, Errno> {
         let node = table.get(ino)?;
         if node.kind == Kind::Directory {
             return Err(Errno::EISDIR);
         }
+        let may_be_weak = writes && !access.keeps_privileges;
+        let (opens, has_backing) = (node.opens, node.backing.is_some());
+        let mut passthrough = access.passthrough;
+        if may_be_weak && passthrough && opens == 0 && !has_backing {
+            passthrough = !is_privileged(self.place(table, ino)?.stat()?.st_mode);
+        }
+        let node = table.get(ino)?;
         let from_lower = !node.has_upper_data();
         let lower = node.lower;
         let backing = match (&node.backing, node.opens) {
@@ -90,18 +128,29 @@ impl Union {
             (None, 0) if passthrough => self.backing(table, ino)?,
             (None, _) => None,
         };
+        let is_weak = may_be_weak && backing.is_some();
         let node = table.get_mut(ino)?;
         node.opens += 1;
         node.backing = backing.clone();
+        if is_weak {
+            node.weak_writers += 1;
+            self.arm(table, ino)?;
+        }
         let handle = self.next_handle();
         let opened = Handle {
             ino,
+            is_weak,
             lower,
             backing: backing.clone(),
             upper: Mutex::new(None),
         };
         self.handles.write().insert(handle, Arc::new(opened));
-        Ok(Opened { handle, backing })
+        let wants_flush = is_weak;
+        Ok(Opened {
+            handle,
+            backing,
+            wants_flush,
+        })
     }
 
     /// Opens the host file that has just this inode's data, if there is one.
@@ -133,9 +182,11 @@ impl Union {
         let mut table = self.table.lock();
         if let Ok(node) = table.get_mut(opened.ino) {
             node.backing = None;
+            node.weak_writers -= u32::from(opened.is_weak);
         }
         let plain = Handle {
             ino: opened.ino,
+            is_weak: false,
             lower: opened.lower,
             backing: None,
             upper: Mutex::new(None),
@@ -170,11 +221,15 @@ impl Union {
                 transport: OnceLock::new(),
             }));
         }
-        let opened = self.open_in(&mut table, made.ino, passthrough)?;
+        let access = Access {
+            passthrough,
+            keeps_privileges: caller.uid == 0,
+        };
+        let opened = self.open_in(&mut table, made.ino, access, true)?;
         Ok((entry, opened))
     }
 
-    fn handle(&self, handle: u64) -> Result<Arc<Handle>, Errno> {
+    pub(super) fn handle(&self, handle: u64) -> Result<Arc<Handle>, Errno> {
         self.handles
             .read()
             .get(&handle)
@@ -182,15 +237,17 @@ impl Union {
             .ok_or(Errno::EBADF)
     }
 
-    /// Closes a handle.
-    pub fn release(&self, handle: u64) {
-        let closed = self.handles.write().remove(&handle);
-        let Some(closed) = closed else {
-            return;
-        };
+    /// Closes a handle; returns its inode if its mode has changed by that.
+    pub fn release(&self, handle: u64) -> Option<Ino> {
+        let closed = self.handles.write().remove(&handle)?;
         let mut dropped = None;
         let mut table = self.table.lock();
+        let changed = self.disarm(&mut table, &closed).unwrap_or(None);
         if let Ok(node) = table.get_mut(closed.ino) {
+            node.weak_writers -= u32::from(closed.is_weak);
+            if node.weak_writers == 0 {
+                node.armed = None;
+            }
             node.opens = node.opens.saturating_sub(1);
             if node.opens == 0 {
                 dropped = node.backing.take();
@@ -200,6 +257,7 @@ impl Union {
         drop(table);
         // The host's files close outside the lock.
         drop((dropped, closed));
+        changed
     }
 
     /// Returns the upper's file for a handle, or none while the data are the lower's.

@@ -67,6 +67,8 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// The time of last modification.
     pub mtime: Option<SetTime>,
+    /// A new length takes set-user-ID and set-group-ID bits away.
+    pub kills_privileges: bool,
 }
 
 impl Union {
@@ -132,6 +134,9 @@ impl Union {
         self.upper()?;
         if let Some(size) = set.size {
             self.truncate(ino, size)?;
+            if set.kills_privileges {
+                self.kill_privileges(ino)?;
+            }
         }
         let mut table = self.table.lock();
         self.copy_up(&mut table, ino)?;
@@ -143,6 +148,7 @@ impl Union {
         }
         if let Some(mode) = set.mode.filter(|_| kind != Kind::Symlink) {
             place.chmod(mode)?;
+            self.arm(&mut table, ino)?;
         }
         if set.atime.is_some() || set.mtime.is_some() {
             place.set_times(&Timestamps {

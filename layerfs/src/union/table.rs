@@ -15,6 +15,7 @@ use super::directory::Listing;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
+use crate::index::Timespec;
 
 /// How many directories of the upper are kept open.
 const OPEN_DIRECTORIES: usize = 1024;
@@ -50,6 +51,10 @@ pub(super) struct Node {
     pub(super) filling: Arc<Mutex<()>>,
     /// What is made in this directory gets from it, once that is known.
     pub(super) inheritance: Option<Inheritance>,
+    /// Handles whose writes pass through unseen and whose holders lack CAP_FSETID.
+    pub(super) weak_writers: u32,
+    /// When the file was modified last, noted when it had such writers and privileges.
+    pub(super) armed: Option<Timespec>,
 }
 
 /// What a directory gives to what is made in it.
@@ -79,6 +84,8 @@ impl Node {
             backing: None,
             filling: Arc::new(Mutex::new(())),
             inheritance: None,
+            weak_writers: 0,
+            armed: None,
         }
     }
 

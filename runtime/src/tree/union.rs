@@ -8,6 +8,7 @@ use layerfs::Errno;
 use layerfs::Ino;
 use layerfs::Kind;
 use layerfs::Union;
+use layerfs::union::Access;
 use layerfs::union::Caller;
 use layerfs::union::FollowLast;
 use layerfs::union::NewMode;
@@ -130,7 +131,7 @@ impl Tree for UnionTree {
     }
 
     fn read(&self, file: &Held) -> io::Result<Box<dyn Read + '_>> {
-        let opened = self.0.open(file.ino, libc::O_RDONLY, false)?;
+        let opened = self.0.open(file.ino, libc::O_RDONLY, Access::PLAIN)?;
         Ok(Box::new(Reader {
             union: &self.0,
             handle: opened.handle,
@@ -156,7 +157,7 @@ impl Tree for UnionTree {
     }
 
     fn write(&self, file: &Held, content: &mut dyn Read) -> io::Result<u64> {
-        let opened = self.0.open(file.ino, libc::O_WRONLY, false)?;
+        let opened = self.0.open(file.ino, libc::O_WRONLY, Access::PLAIN)?;
         let written = (|| {
             let empty = SetAttr {
                 size: Some(0),
