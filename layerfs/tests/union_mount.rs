@@ -376,3 +376,68 @@ fn files_have_holes_locks_and_shared_memory() {
         "open files outlive their names"
     );
 }
+
+/// Runs as another user, without the superuser's rights over files.
+fn as_user<T: Send>(uid: u32, act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let acting = scope.spawn(|| {
+            nix::unistd::setfsgid(nix::unistd::Gid::from_raw(uid));
+            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(uid));
+            act()
+        });
+        acting.join().expect("the user's thread")
+    })
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn whoever_may_not_keep_them_takes_set_user_id_bits_away_by_writing() {
+    use std::io::Write;
+    let mount = Mount::new();
+    let open = |path: &Path| fs::File::options().write(true).open(path).unwrap();
+    for name in ["etc/small", "usr/large", "fresh"] {
+        let path = mount.path(name);
+        if name == "fresh" {
+            fs::write(&path, "fresh").unwrap();
+        }
+        chmod(&path, 0o6777);
+        as_user(1000, || open(&path).write_all(b"x").unwrap());
+        assert_eq!(mode(&path), 0o777, "{name} written by a user");
+        chmod(&path, 0o6777);
+        open(&path).write_all(b"x").unwrap();
+        assert_eq!(mode(&path), 0o6777, "{name} written by the superuser");
+        as_user(1000, || drop(open(&path)));
+        assert_eq!(mode(&path), 0o6777, "{name} opened by a user");
+        as_user(1000, || open(&path).set_len(3).unwrap());
+        assert_eq!(mode(&path), 0o777, "{name} truncated by a user");
+        chmod(&path, 0o2677);
+        as_user(1000, || open(&path).write_all(b"x").unwrap());
+        assert_eq!(mode(&path), 0o677, "{name}, of a group that may execute it");
+    }
+}
+
+#[test]
+fn a_writer_from_before_takes_set_user_id_bits_away_when_it_closes() {
+    use std::io::Write;
+    let mount = Mount::new();
+    let path = mount.path("usr/large");
+    chmod(&path, 0o777);
+    let open = || fs::File::options().write(true).open(&path).unwrap();
+    let (mut writes, looks_on) = as_user(1000, || (open(), open()));
+    chmod(&path, 0o4777);
+    drop(looks_on);
+    assert_eq!(mode(&path), 0o4777, "nothing was written");
+    as_user(1000, || writes.write_all(b"x").unwrap());
+    let refused = std::process::Command::new(&path).spawn();
+    let refused = refused.map(drop).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::ETXTBSY), "still open");
+    drop(writes);
+    assert_eq!(mode(&path), 0o777);
+}

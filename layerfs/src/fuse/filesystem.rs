@@ -114,15 +114,7 @@ impl Adaptor {
 
     fn kill_privileges(&self, ino: Ino) {
         if let Ok(true) = self.union.kill_privileges(ino) {
-            self.mode_changed(ino);
-        }
-    }
-
-    /// Lets the kernel ask for an inode's attributes again.
-    fn mode_changed(&self, ino: Ino) {
-        if let Some(notifier) = self.notifier.get() {
-            // An inode that the kernel has forgotten needs none.
-            let _ = notifier.inval_inode(INodeNo(ino.0), -1, 0);
+            mode_changed(&self.notifier, ino);
         }
     }
 
@@ -150,11 +142,29 @@ fn register(
     registered.ok_or_else(|| io::Error::from_raw_os_error(libc::EIO))
 }
 
-fn open(union: &Union, ino: Ino, flags: i32, access: Access, reply: ReplyOpen) {
+/// Lets the kernel ask for an inode's attributes again.
+fn mode_changed(notifier: &OnceLock<Notifier>, ino: Ino) {
+    if let Some(notifier) = notifier.get() {
+        // An inode that the kernel has forgotten needs none.
+        let _ = notifier.inval_inode(INodeNo(ino.0), -1, 0);
+    }
+}
+
+fn open(
+    union: &Union,
+    notifier: &OnceLock<Notifier>,
+    ino: Ino,
+    flags: i32,
+    access: Access,
+    reply: ReplyOpen,
+) {
     let opened = match union.open(ino, flags, access) {
         Ok(opened) => opened,
         Err(error) => return reply.error(refusal(error)),
     };
+    if opened.mode_changed {
+        mode_changed(notifier, ino);
+    }
     let handle = FileHandle(opened.handle);
     if let Some(backing) = &opened.backing {
         if let Ok(id) = register(backing, |file| reply.open_backing(file)) {
@@ -339,6 +349,7 @@ impl Filesystem for Adaptor {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
         ] {
@@ -538,9 +549,19 @@ impl Filesystem for Adaptor {
         };
         let writes = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
         if writes && flags.0 & libc::O_TRUNC == 0 && self.union.copies_much(ino(number)) {
-            self.in_a_worker(move |union| open(union, ino(number), flags.0, access, reply));
+            let notifier = self.notifier.clone();
+            self.in_a_worker(move |union| {
+                open(union, &notifier, ino(number), flags.0, access, reply);
+            });
         } else {
-            open(&self.union, ino(number), flags.0, access, reply);
+            open(
+                &self.union,
+                &self.notifier,
+                ino(number),
+                flags.0,
+                access,
+                reply,
+            );
         }
     }
 
@@ -641,7 +662,7 @@ impl Filesystem for Adaptor {
     fn flush(&self, _: &Request, _: INodeNo, handle: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         let flushed = self.union.flush(handle.0);
         if let Ok(Some(changed)) = flushed {
-            self.mode_changed(changed);
+            mode_changed(&self.notifier, changed);
         }
         reply_empty(reply, flushed.map(drop));
     }
@@ -658,7 +679,7 @@ impl Filesystem for Adaptor {
     ) {
         reply.ok();
         if let Some(changed) = self.union.release(handle.0) {
-            self.mode_changed(changed);
+            mode_changed(&self.notifier, changed);
         }
     }
 

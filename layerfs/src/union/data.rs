@@ -66,6 +66,8 @@ pub struct Opened {
     pub backing: Option<Arc<Backing>>,
     /// Whether [`Union::flush`] must be called when a descriptor of it is closed.
     pub wants_flush: bool,
+    /// Whether opening has changed the file's mode.
+    pub mode_changed: bool,
 }
 
 /// An open file.
@@ -86,17 +88,20 @@ impl Union {
     pub fn open(&self, ino: Ino, flags: i32, access: Access) -> Result<Opened, Errno> {
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let truncates = flags & libc::O_TRUNC != 0;
+        let mut mode_changed = false;
         if truncates {
             self.truncate(ino, 0)?;
-            if !access.keeps_privileges {
-                self.kill_privileges(ino)?;
-            }
+            mode_changed = !access.keeps_privileges && self.kill_privileges(ino)?;
         } else if writes {
             self.upper()?;
             self.fill(ino)?;
         }
         let mut table = self.table.lock();
-        self.open_in(&mut table, ino, access, writes)
+        let opened = self.open_in(&mut table, ino, access, writes)?;
+        Ok(Opened {
+            mode_changed,
+            ..opened
+        })
     }
 
     fn open_in(
@@ -150,6 +155,7 @@ impl Union {
             handle,
             backing,
             wants_flush,
+            mode_changed: false,
         })
     }
 

@@ -210,12 +210,13 @@ impl Place {
     /// Changes the mode; never called for symbolic links, whose mode is fixed.
     pub(super) fn chmod(&self, mode: u32) -> Result<(), Errno> {
         let mode = Mode::from_raw_mode(mode & 0o7777);
-        Ok(match self {
+        match self {
             Place::Named(directory, name) if !name.is_empty() => {
-                rustix::fs::chmodat(directory, &name[..], mode, AtFlags::empty())?
+                rustix::fs::chmodat(directory, &name[..], mode, AtFlags::empty())?;
             }
             _ => rustix::fs::chmod(self.path()?, mode)?,
-        })
+        }
+        Ok(())
     }
 
     pub(super) fn set_times(&self, times: &rustix::fs::Timestamps) -> Result<(), Errno> {

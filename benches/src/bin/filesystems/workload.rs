@@ -202,8 +202,8 @@ pub(crate) const WRITE: &[Workload] = &[
         },
     },
     Workload {
-        name: "append to a lower file of 1 GiB",
-        run: |mounted, _| each(1, |_| append(&mounted.root.join("large/1G"))),
+        name: "append to a lower file of 256 MiB",
+        run: |mounted, _| each(1, |_| append(&mounted.root.join("large/256M"))),
     },
     Workload {
         name: "sequential write, 256 MiB",
