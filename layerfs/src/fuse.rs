@@ -60,6 +60,7 @@ pub struct Serving {
 
 /// Mounts `union` on `mountpoint`; starts no thread.
 pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> io::Result<Mounted> {
+    crate::sys::memory::return_large_blocks();
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(options.threads.max(1));

@@ -183,11 +183,11 @@ impl Union {
         let (filling, place, lower) = {
             let mut table = self.table.lock();
             self.copy_up(&mut table, ino)?;
-            let node = table.get(ino)?;
+            let node = table.get_mut(ino)?;
             let (true, Some(lower)) = (node.metacopy, node.lower) else {
                 return Ok(());
             };
-            let filling = node.filling.clone();
+            let filling = node.rare_mut().filling.clone();
             (filling, self.place(&mut table, ino)?, lower)
         };
         let _filling = filling.lock();

@@ -138,7 +138,7 @@ impl Union {
         node.opens += 1;
         node.backing = backing.clone();
         if is_weak {
-            node.weak_writers += 1;
+            node.rare_mut().weak_writers += 1;
             self.arm(table, ino)?;
         }
         let handle = self.next_handle();
@@ -188,7 +188,9 @@ impl Union {
         let mut table = self.table.lock();
         if let Ok(node) = table.get_mut(opened.ino) {
             node.backing = None;
-            node.weak_writers -= u32::from(opened.is_weak);
+            if opened.is_weak {
+                node.rare_mut().weak_writers -= 1;
+            }
         }
         let plain = Handle {
             ino: opened.ino,
@@ -250,9 +252,12 @@ impl Union {
         let mut table = self.table.lock();
         let changed = self.disarm(&mut table, &closed).unwrap_or(None);
         if let Ok(node) = table.get_mut(closed.ino) {
-            node.weak_writers -= u32::from(closed.is_weak);
-            if node.weak_writers == 0 {
-                node.armed = None;
+            if closed.is_weak {
+                let rare = node.rare_mut();
+                rare.weak_writers -= 1;
+                if rare.weak_writers == 0 {
+                    rare.armed = None;
+                }
             }
             node.opens = node.opens.saturating_sub(1);
             if node.opens == 0 {
@@ -442,8 +447,9 @@ impl Union {
                 _ => return Err(Errno::EINVAL),
             }
             self.copy_up(&mut table, ino)?;
-            let node = table.get(ino)?;
-            let (filling, lower, metacopy) = (node.filling.clone(), node.lower, node.metacopy);
+            let node = table.get_mut(ino)?;
+            let filling = node.rare_mut().filling.clone();
+            let (lower, metacopy) = (node.lower, node.metacopy);
             (self.place(&mut table, ino)?, filling, lower, metacopy)
         };
         let _filling = filling.lock();

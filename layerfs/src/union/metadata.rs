@@ -141,7 +141,7 @@ impl Union {
         let mut table = self.table.lock();
         self.copy_up(&mut table, ino)?;
         let kind = table.get(ino)?.kind;
-        table.get_mut(ino)?.inheritance = None;
+        table.get_mut(ino)?.forget_inheritance();
         let place = self.place(&mut table, ino)?;
         if set.uid.is_some() || set.gid.is_some() {
             place.chown(set.uid, set.gid)?;

@@ -255,7 +255,8 @@ impl Union {
 
     /// Returns what a directory of the upper gives to what is made in it.
     fn inheritance(&self, table: &mut Table, directory: Ino) -> Result<Inheritance, Errno> {
-        if let Some(known) = table.get(directory)?.inheritance {
+        let known = table.get(directory)?.rare();
+        if let Some(known) = known.and_then(|rare| rare.inheritance) {
             return Ok(known);
         }
         let opened = self.directory_fd(table, directory)?;
@@ -265,7 +266,7 @@ impl Union {
             group: (stat.st_mode & libc::S_ISGID != 0).then_some(stat.st_gid),
             has_default_acl: place.xattr("system.posix_acl_default").is_ok(),
         };
-        table.get_mut(directory)?.inheritance = Some(found);
+        table.get_mut(directory)?.rare_mut().inheritance = Some(found);
         Ok(found)
     }
 

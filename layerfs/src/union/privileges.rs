@@ -42,7 +42,9 @@ impl Union {
 
     fn kill_in(&self, table: &mut Table, ino: Ino) -> Result<bool, Errno> {
         let node = table.get_mut(ino)?;
-        node.armed = None;
+        if node.rare().is_some() {
+            node.rare_mut().armed = None;
+        }
         if node.kind != Kind::File || !node.in_upper {
             return Ok(false);
         }
@@ -62,12 +64,13 @@ impl Union {
     /// Notes when a file that has such bits was modified last, if somebody who must not write it unseen has it open.
     pub(super) fn arm(&self, table: &mut Table, ino: Ino) -> Result<(), Errno> {
         let node = table.get(ino)?;
-        if node.weak_writers == 0 || node.armed.is_some() || node.kind != Kind::File {
+        let is_armed = node.rare().is_some_and(|rare| rare.armed.is_some());
+        if !node.has_weak_writers() || is_armed || node.kind != Kind::File {
             return Ok(());
         }
         let stat = self.place(table, ino)?.stat()?;
         if is_privileged(stat.st_mode) {
-            table.get_mut(ino)?.armed = Some(modified(&stat));
+            table.get_mut(ino)?.rare_mut().armed = Some(modified(&stat));
         }
         Ok(())
     }
@@ -80,7 +83,8 @@ impl Union {
 
     pub(super) fn disarm(&self, table: &mut Table, opened: &Handle) -> Result<Option<Ino>, Errno> {
         let ino = opened.ino;
-        let Some(armed) = table.get(ino)?.armed.filter(|_| opened.is_weak) else {
+        let armed = table.get(ino)?.rare().and_then(|rare| rare.armed);
+        let Some(armed) = armed.filter(|_| opened.is_weak) else {
             return Ok(None);
         };
         if modified(&self.place(table, ino)?.stat()?) == armed {

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use lru::LruCache;
 use parking_lot::Mutex;
 
@@ -42,12 +43,19 @@ pub(super) struct Node {
     pub(super) unlinked: bool,
     pub(super) lookups: u64,
     /// Nodes of the table that have this one as their parent.
-    pub(super) children: u64,
-    pub(super) opens: u64,
-    /// Nodes of the same inode that go by older ids. As long as there are any, this one is what the name must lead to.
-    pub(super) elders: u64,
+    pub(super) children: u32,
+    pub(super) opens: u32,
     /// The backing file of all present opens, if they are by passthrough.
     pub(super) backing: Option<Arc<Backing>>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few nodes have, kept apart because there may be very many nodes.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// Nodes of the same inode that go by older ids. As long as there are any, this one is what the name must lead to.
+    pub(super) elders: u32,
+    /// Held while the file's data are copied up.
     pub(super) filling: Arc<Mutex<()>>,
     /// What is made in this directory gets from it, once that is known.
     pub(super) inheritance: Option<Inheritance>,
@@ -80,12 +88,8 @@ impl Node {
             lookups: 0,
             children: 0,
             opens: 0,
-            elders: 0,
             backing: None,
-            filling: Arc::new(Mutex::new(())),
-            inheritance: None,
-            weak_writers: 0,
-            armed: None,
+            rare: None,
         }
     }
 
@@ -103,14 +107,35 @@ impl Node {
     }
 
     fn is_needed(&self) -> bool {
-        self.lookups > 0 || self.children > 0 || self.opens > 0 || self.elders > 0
+        let elders = self.rare().map_or(0, |rare| rare.elders);
+        self.lookups > 0 || self.children > 0 || self.opens > 0 || elders > 0
+    }
+
+    pub(super) fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Notes that the directory's mode, group or default ACL may have changed.
+    pub(super) fn forget_inheritance(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.inheritance = None;
+        }
+    }
+
+    /// Returns whether handles write the file unseen whose holders lack CAP_FSETID.
+    pub(super) fn has_weak_writers(&self) -> bool {
+        self.rare().is_some_and(|rare| rare.weak_writers > 0)
     }
 }
 
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) nodes: HashMap<Ino, Node>,
+    pub(super) nodes: IndexMap<Ino, Node>,
     /// Numbers whose node goes by a fresh id.
     pub(super) fresh: HashMap<Ino, Ino>,
     pub(super) next_fresh: u64,
@@ -132,7 +157,7 @@ impl Table {
     pub(super) fn new() -> Table {
         let open = NonZeroUsize::new(OPEN_DIRECTORIES).unwrap_or(NonZeroUsize::MIN);
         Table {
-            nodes: HashMap::new(),
+            nodes: IndexMap::new(),
             fresh: HashMap::new(),
             next_fresh: 1 << 56,
             copied: HashSet::new(),
@@ -260,7 +285,7 @@ impl Table {
             if node.is_needed() {
                 return;
             }
-            let Some(node) = self.nodes.remove(&at) else {
+            let Some(node) = self.nodes.swap_remove(&at) else {
                 return;
             };
             self.directories.pop(&at);
@@ -271,7 +296,8 @@ impl Table {
                 }
                 Some(fresh) => {
                     if let Some(fresh) = self.nodes.get_mut(&fresh) {
-                        fresh.elders = fresh.elders.saturating_sub(1);
+                        let elders = &mut fresh.rare_mut().elders;
+                        *elders = elders.saturating_sub(1);
                     }
                     self.collect(fresh);
                 }
@@ -294,7 +320,7 @@ impl Table {
         node.metacopy = old.metacopy;
         node.orphan = old.orphan.take();
         node.unlinked = old.unlinked;
-        node.elders = 1 + std::mem::take(&mut old.elders);
+        node.rare_mut().elders = 1 + std::mem::take(&mut old.rare_mut().elders);
         // The old holders go on with the lower file.
         old.in_upper = false;
         old.metacopy = false;

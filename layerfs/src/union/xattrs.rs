@@ -67,7 +67,7 @@ impl Union {
         }
         let mut table = self.table.lock();
         self.copy_up(&mut table, ino)?;
-        table.get_mut(ino)?.inheritance = None;
+        table.get_mut(ino)?.forget_inheritance();
         let flag = match flag {
             XattrFlag::Any => rustix::fs::XattrFlags::empty(),
             XattrFlag::Create => rustix::fs::XattrFlags::CREATE,
@@ -84,7 +84,7 @@ impl Union {
         self.getxattr(ino, name)?;
         let mut table = self.table.lock();
         self.copy_up(&mut table, ino)?;
-        table.get_mut(ino)?.inheritance = None;
+        table.get_mut(ino)?.forget_inheritance();
         self.place(&mut table, ino)?.remove_xattr(name)
     }
 }
