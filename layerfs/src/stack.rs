@@ -47,6 +47,9 @@ pub struct Stack {
     objects: Mutex<LruCache<u32, Arc<File>>>,
 }
 
+/// How much of a pack is read when a file in it has to be read from the disk.
+const READ_AHEAD: u64 = 128 << 10;
+
 /// Whether a read may wait for a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -200,7 +203,13 @@ impl Stack {
             ContentAt::Packed { layer, offset } => (self.pack(layer)?, offset),
             ContentAt::Object(object) => (self.object(object)?, 0),
         };
-        match read_full(&file, buffer, start + offset, wait)? {
+        let at = start + offset;
+        if wait == Wait::Yes && start > 0 {
+            // Files that were packed together are often read together.
+            let length = std::num::NonZeroU64::new(READ_AHEAD);
+            let _ = rustix::fs::fadvise(&file, at, length, rustix::fs::Advice::WillNeed);
+        }
+        match read_full(&file, buffer, at, wait)? {
             length if length == buffer.len() => Ok(length),
             _ => Err(io::Error::from_raw_os_error(libc::EIO)),
         }

@@ -68,6 +68,9 @@ use crate::union::XattrFlag;
 /// As good as for ever: what the kernel knows only changes through its own requests.
 const EVER: Duration = Duration::from_secs(1 << 30);
 
+/// What is read from a disk without giving it to another thread, if no request is waiting: handing over takes as long.
+const READ_AT_ONCE: usize = 128 << 10;
+
 #[derive(Debug)]
 pub(super) struct Adaptor {
     union: Arc<Union>,
@@ -116,6 +119,11 @@ impl Adaptor {
         if let Ok(true) = self.union.kill_privileges(ino) {
             mode_changed(&self.notifier, ino);
         }
+    }
+
+    fn nobody_else_asks(&self) -> bool {
+        let placement = self.placement.as_ref();
+        placement.is_some_and(|placement| !placement.requests_wait())
     }
 
     fn follow(&self, request: &Request) {
@@ -624,14 +632,22 @@ impl Filesystem for Adaptor {
     ) {
         self.follow(request);
         let mut buffer = vec![0; size as usize];
-        match self.union.read(handle.0, &mut buffer, offset, Wait::No) {
+        let read = match self.union.read(handle.0, &mut buffer, offset, Wait::No) {
+            Err(Errno::EAGAIN) if buffer.len() <= READ_AT_ONCE && self.nobody_else_asks() => {
+                self.union.read(handle.0, &mut buffer, offset, Wait::Yes)
+            }
+            Err(Errno::EAGAIN) => {
+                return self.in_a_worker(move |union| {
+                    match union.read(handle.0, &mut buffer, offset, Wait::Yes) {
+                        Ok(length) => reply.data(&buffer[..length]),
+                        Err(error) => reply.error(refusal(error)),
+                    }
+                });
+            }
+            read => read,
+        };
+        match read {
             Ok(length) => reply.data(&buffer[..length]),
-            Err(Errno::EAGAIN) => self.in_a_worker(move |union| {
-                match union.read(handle.0, &mut buffer, offset, Wait::Yes) {
-                    Ok(length) => reply.data(&buffer[..length]),
-                    Err(error) => reply.error(refusal(error)),
-                }
-            }),
             Err(error) => reply.error(refusal(error)),
         }
     }

@@ -42,6 +42,8 @@ const ROUND: Duration = Duration::from_millis(2);
 const QUIET: u32 = 8;
 /// What the server may wait for a CPU within a round in which requests wait for it.
 const PATIENCE: Duration = Duration::from_millis(1);
+/// A server that waits so long within a round does nothing else.
+const LONG_WAIT: Duration = Duration::from_micros(1500);
 /// A server that answers so many requests in a round does not starve.
 const PLENTY: u64 = 8;
 /// How long the CPUs are left to others after that, at first and at most.
@@ -119,6 +121,11 @@ impl Placement {
             shared: Arc::new(shared),
             server: Mutex::new(server),
         }
+    }
+
+    /// Returns whether there are requests that nobody has read yet.
+    pub(super) fn requests_wait(&self) -> bool {
+        self.shared.requests_wait()
     }
 
     /// Notes a request of the thread `client`, and moves to its CPU if it is time to. Only for the thread that answers,
@@ -250,6 +257,10 @@ impl Shared {
                 && asked - requests < PLENTY
                 && delay.saturating_sub(waited) > PATIENCE;
             were_waiting = are_waiting;
+            if !starves && delay.saturating_sub(waited) > LONG_WAIT && crowded_until.is_none() {
+                // Its client computes; perhaps something waits for what the server has in its hands.
+                self.release(server);
+            }
             if starves && crowded_until.is_none() {
                 self.release(server);
                 self.is_crowded.store(true, Ordering::Relaxed);
