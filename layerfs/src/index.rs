@@ -131,6 +131,8 @@ pub(crate) enum ContentAt {
     Packed { layer: u32, offset: u64 },
     /// In the object at this position of the object table.
     Object(u32),
+    /// In the host file of this number.
+    Host(u32),
 }
 
 /// An index larger than this many bytes gives its pages back after it was checked.
@@ -156,6 +158,17 @@ impl Index {
         // SAFETY: index files are written once, before they get the name they are opened by, and their directory is
         // closed to others; nobody changes or truncates one that is mapped.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Index::from_map(map, path)
+    }
+
+    /// Takes an index that is only in memory (`memfd_create(2)`).
+    pub(crate) fn in_memory(file: &File) -> Result<Index, IndexError> {
+        let path = Path::new("index in memory");
+        // SAFETY: nobody else has the file.
+        let map = unsafe { Mmap::map(file) }.map_err(|source| IndexError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         Index::from_map(map, path)
     }
 
@@ -428,6 +441,7 @@ impl Index {
                 offset: node.content.get(),
             },
             CONTENT_OBJECT => ContentAt::Object(node.content.get() as u32),
+            CONTENT_HOST => ContentAt::Host(node.content.get() as u32),
             _ => ContentAt::Nothing,
         }
     }

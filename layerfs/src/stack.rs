@@ -1,24 +1,27 @@
-//! A stack: the layers of an image folded into one index, and the way to their bytes.
+//! A stack: the layers of an image folded into one index, and the way to their bytes. Plain directories of the host are
+//! read into the same index, and keep their bytes.
 //!
 //! The fold does once what "search the layers from the top down" does at each lookup: from the lowest layer up, each
 //! one's whiteouts and opaque directories remove what is below, then its entries are merged in
 //! (image-spec `layer.md`, "Applying Changesets"). The result is a tree index of its own, where a lookup is one probe
 //! whatever the number of layers.
 
+mod directories;
 mod fold;
+mod scan;
+mod stored;
 mod top_down;
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::OnceLock;
 
-use lru::LruCache;
-use parking_lot::Mutex;
-
+use self::directories::Directories;
+pub use self::directories::DirectoriesError;
+pub(crate) use self::directories::HostTimes;
 pub(crate) use self::fold::fold;
+use self::stored::Stored;
 pub use self::top_down::Place;
 pub use self::top_down::TopDown;
 use crate::digest::ChainId;
@@ -31,20 +34,22 @@ use crate::index::IndexError;
 use crate::index::Kind;
 use crate::index::Meta;
 use crate::index::NodeId;
+use crate::marks::Namespace;
 use crate::store::Store;
 use crate::store::StoreError;
-
-/// How many objects are kept open for reading.
-const OPEN_OBJECTS: usize = 64;
 
 /// An opened stack.
 #[derive(Debug)]
 pub struct Stack {
     index: Index,
-    layers: Vec<DiffId>,
-    store: Store,
-    packs: Vec<OnceLock<Arc<File>>>,
-    objects: Mutex<LruCache<u32, Arc<File>>>,
+    contents: Contents,
+}
+
+/// What the bytes of a stack's files come from.
+#[derive(Debug)]
+enum Contents {
+    Stored(Stored),
+    Directories(Directories),
 }
 
 /// How much of a pack is read when a file in it has to be read from the disk.
@@ -85,15 +90,31 @@ impl Stack {
             }
             .into());
         }
-        let open_objects =
-            std::num::NonZeroUsize::new(OPEN_OBJECTS).unwrap_or(std::num::NonZeroUsize::MIN);
         Ok(Stack {
             index,
-            layers: layers.to_vec(),
-            store: store.clone(),
-            packs: layers.iter().map(|_| OnceLock::new()).collect(),
-            objects: Mutex::new(LruCache::new(open_objects)),
+            contents: Contents::Stored(Stored::new(store, layers)),
         })
+    }
+
+    /// Reads plain directories, highest first, into a stack; their files' bytes stay where they are. Marks that move or
+    /// complete what is below are believed in `namespace`.
+    ///
+    /// What changes in the directories from then on shows in part or not at all, as under overlayfs (`overlayfs.rst`,
+    /// "Changes to underlying filesystems").
+    pub fn of_directories(
+        directories: &[PathBuf],
+        namespace: Namespace,
+    ) -> Result<Stack, DirectoriesError> {
+        let (index, contents) = directories::read(directories, namespace)?;
+        Ok(Stack {
+            index,
+            contents: Contents::Directories(contents),
+        })
+    }
+
+    /// Returns whether the stack is made of plain directories.
+    pub fn is_of_directories(&self) -> bool {
+        matches!(self.contents, Contents::Directories(_))
     }
 
     /// Returns the stack's name.
@@ -101,9 +122,12 @@ impl Stack {
         ChainId(self.index.identity())
     }
 
-    /// Returns the layers, lowest first.
+    /// Returns the layers, lowest first; none of plain directories.
     pub fn layers(&self) -> &[DiffId] {
-        &self.layers
+        match &self.contents {
+            Contents::Stored(stored) => stored.layers(),
+            Contents::Directories(_) => &[],
+        }
     }
 
     /// Returns how many nodes there are; their numbers are below it.
@@ -198,10 +222,18 @@ impl Stack {
             .len()
             .min(usize::try_from(left).unwrap_or(usize::MAX));
         let buffer = &mut buffer[..wanted];
-        let (file, start) = match self.index.content(record) {
-            ContentAt::Nothing => return Ok(0),
-            ContentAt::Packed { layer, offset } => (self.pack(layer)?, offset),
-            ContentAt::Object(object) => (self.object(object)?, 0),
+        let (file, start) = match (self.index.content(record), &self.contents) {
+            (ContentAt::Nothing, _) => return Ok(0),
+            (ContentAt::Packed { layer, offset }, Contents::Stored(stored)) => {
+                (stored.pack(layer)?, offset)
+            }
+            (ContentAt::Object(object), Contents::Stored(stored)) => {
+                (stored.object(&self.index, object)?, 0)
+            }
+            (ContentAt::Host(file), Contents::Directories(directories)) => {
+                (directories.kept_open(file)?, 0)
+            }
+            _ => return Err(io::Error::from_raw_os_error(libc::EIO)),
         };
         let at = start + offset;
         if wait == Wait::Yes && start > 0 {
@@ -217,8 +249,13 @@ impl Stack {
 
     /// Opens the host file that holds exactly this node's bytes, if there is one: for passthrough and reflinks.
     pub fn backing_file(&self, node: NodeId) -> io::Result<Option<File>> {
-        match self.index.content(self.index.node(node)) {
-            ContentAt::Object(object) => self.open_object(object).map(Some),
+        match (self.index.content(self.index.node(node)), &self.contents) {
+            (ContentAt::Object(object), Contents::Stored(stored)) => {
+                stored.open_object(&self.index, object).map(Some)
+            }
+            (ContentAt::Host(file), Contents::Directories(directories)) => {
+                directories.open(file).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -227,40 +264,40 @@ impl Stack {
     pub fn has_backing_file(&self, node: NodeId) -> bool {
         matches!(
             self.index.content(self.index.node(node)),
-            ContentAt::Object(_)
+            ContentAt::Object(_) | ContentAt::Host(_)
         )
     }
 
-    fn pack(&self, layer: u32) -> io::Result<Arc<File>> {
-        let (Some(pack), Some(diff_id)) = (
-            self.packs.get(layer as usize),
-            self.layers.get(layer as usize),
-        ) else {
-            return Err(io::Error::from_raw_os_error(libc::EIO));
-        };
-        if let Some(pack) = pack.get() {
-            return Ok(pack.clone());
+    /// Returns what a copy of the node in an upper remembers it by: the same again whenever the stack is opened, and of
+    /// plain directories only as long as the node's file is the same.
+    pub(crate) fn key(&self, node: NodeId) -> Vec<u8> {
+        match (&self.contents, self.index.content(self.index.node(node))) {
+            (Contents::Directories(directories), ContentAt::Host(file)) => {
+                directories.key(file).to_vec()
+            }
+            _ => node.0.to_le_bytes().to_vec(),
         }
-        let file = Arc::new(File::open(self.store.layer_dir(diff_id).join("pack"))?);
-        Ok(pack.get_or_init(|| file).clone())
     }
 
-    fn object(&self, object: u32) -> io::Result<Arc<File>> {
-        if let Some(file) = self.objects.lock().get(&object) {
-            return Ok(file.clone());
+    /// Finds the node that has this key.
+    pub(crate) fn node_of_key(&self, key: &[u8]) -> Option<NodeId> {
+        match &self.contents {
+            Contents::Directories(directories) => directories.node_of_key(key),
+            Contents::Stored(_) => {
+                let node = u32::from_le_bytes(key.try_into().ok()?);
+                (node < self.node_count()).then_some(NodeId(node))
+            }
         }
-        let file = Arc::new(self.open_object(object)?);
-        self.objects.lock().put(object, file.clone());
-        Ok(file)
     }
 
-    fn object_path(&self, object: u32) -> PathBuf {
-        self.store
-            .object_path(&Digest(self.index.objects()[object as usize]))
-    }
-
-    fn open_object(&self, object: u32) -> io::Result<File> {
-        File::open(self.object_path(object))
+    /// Returns what the host says of a node's file beyond [`Stack::meta`].
+    pub(crate) fn host_times(&self, node: NodeId) -> Option<HostTimes> {
+        match (&self.contents, self.index.content(self.index.node(node))) {
+            (Contents::Directories(directories), ContentAt::Host(file)) => {
+                Some(directories.times(file))
+            }
+            _ => None,
+        }
     }
 }
 

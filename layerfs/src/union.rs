@@ -56,6 +56,7 @@ pub use self::metadata::SetTime;
 use self::table::Node;
 use self::table::Table;
 pub use self::upper::Upper;
+pub use self::upper::UpperOptions;
 pub use self::walk::FollowLast;
 pub use self::xattrs::XattrFlag;
 use crate::errno::Errno;
@@ -126,7 +127,7 @@ impl Union {
     pub fn new(stack: Arc<Stack>, upper: Option<Upper>) -> io::Result<Union> {
         let mut table = Table::new();
         if let Some(upper) = &upper {
-            table.copied = upper.copied_links()?;
+            table.copied = upper.copied_links(&stack)?;
         }
         let root = Node::root(upper.is_some());
         table.nodes.insert(Ino::ROOT, root);
@@ -147,14 +148,15 @@ impl Union {
             return Ok(());
         };
         let place = upper::Place::Named(upper.root(), Box::from(&b""[..]));
-        if place.origin().is_none() {
-            self.apply_metadata(Stack::ROOT, &place)?;
-            place.set_origin(upper::Origin {
-                node: Stack::ROOT,
-                metacopy: false,
-            })?;
+        if upper.options().foreign || upper.origin(&self.stack, &place).is_some() {
+            return Ok(());
         }
-        Ok(())
+        self.apply_metadata(Stack::ROOT, &place)?;
+        let origin = upper::Origin {
+            node: Stack::ROOT,
+            metacopy: false,
+        };
+        upper.set_origin(&self.stack, &place, origin)
     }
 
     /// Returns the stack below.

@@ -3,6 +3,7 @@
 //! Nodes and entries are kept in flat vectors with their names in one arena, so that a tree of a million entries takes
 //! about 150 bytes each. Replaced entries are only marked dead; what no live entry reaches is not written.
 
+use std::collections::HashMap;
 use std::io;
 use std::io::Write;
 
@@ -28,6 +29,7 @@ pub(crate) enum Content {
     Nothing,
     Packed { layer: u32, offset: u64 },
     Object(u32),
+    Host(u32),
 }
 
 /// What a node is made from.
@@ -48,6 +50,9 @@ pub(crate) struct BuildNode<'a> {
 pub(crate) struct TooLarge;
 
 const DEAD: u16 = 1 << 15;
+
+/// How many entries a tree may have once directories are copied in it.
+const ENTRIES_MAX: usize = 1 << 24;
 
 struct BuildEntry {
     directory: u32,
@@ -153,6 +158,10 @@ impl TreeBuilder {
             Content::Object(object) => {
                 record.content_kind = CONTENT_OBJECT.into();
                 record.content = u64::from(object).into();
+            }
+            Content::Host(file) => {
+                record.content_kind = CONTENT_HOST.into();
+                record.content = u64::from(file).into();
             }
         }
         if node.lower_link || meta.kind == Kind::Symlink {
@@ -279,6 +288,65 @@ impl TreeBuilder {
         children
             .map(|entry| entry_name(entry, &self.strings).to_vec())
             .collect()
+    }
+
+    /// Returns the number of the host file that a node is.
+    pub(crate) fn host_file(&self, id: BuildId) -> Option<u32> {
+        let node = &self.nodes[id.0 as usize];
+        (node.content_kind.get() == CONTENT_HOST).then(|| node.content.get() as u32)
+    }
+
+    /// Copies directories with all directories below them; the copies lead to the same files. What is copied in all is
+    /// bounded: directories could be copied into one another.
+    pub(crate) fn copy_directories(&mut self, roots: &[BuildId]) -> Result<Vec<BuildId>, TooLarge> {
+        if roots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (at, entry) in self.entries.iter().enumerate() {
+            if entry.flags == 0 {
+                children.entry(entry.directory).or_default().push(at as u32);
+            }
+        }
+        roots
+            .iter()
+            .map(|root| self.copy_directory(*root, &children))
+            .collect()
+    }
+
+    fn copy_directory(
+        &mut self,
+        root: BuildId,
+        children: &HashMap<u32, Vec<u32>>,
+    ) -> Result<BuildId, TooLarge> {
+        let copied = self.duplicate(root)?;
+        let mut todo = vec![(root.0, copied)];
+        while let Some((from, into)) = todo.pop() {
+            for &at in children.get(&from).into_iter().flatten() {
+                let entry = &self.entries[at as usize];
+                let node = entry.node;
+                let name = entry_name(entry, &self.strings).to_vec();
+                let child = match self.is_directory(BuildId(node)) {
+                    true => {
+                        let child = self.duplicate(BuildId(node))?;
+                        todo.push((node, child));
+                        child
+                    }
+                    false => BuildId(node),
+                };
+                self.set(into, &name, Found::Node(child))?;
+            }
+            if self.entries.len() > ENTRIES_MAX {
+                return Err(TooLarge);
+            }
+        }
+        Ok(copied)
+    }
+
+    fn duplicate(&mut self, id: BuildId) -> Result<BuildId, TooLarge> {
+        let copied = u32::try_from(self.nodes.len()).map_err(|_| TooLarge)?;
+        self.nodes.push(self.nodes[id.0 as usize]);
+        Ok(BuildId(copied))
     }
 
     /// Returns every link to a lower layer that a live entry leads to: directory, name, node.

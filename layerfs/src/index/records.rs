@@ -71,6 +71,8 @@ pub(super) const NODE_IMPLICIT: u8 = 2;
 /// Zero is no content.
 pub(super) const CONTENT_PACKED: u32 = 1;
 pub(super) const CONTENT_OBJECT: u32 = 2;
+/// The node is a file of the host; only in indexes of plain directories, which are never on a disk.
+pub(super) const CONTENT_HOST: u32 = 3;
 
 /// The entry is a whiteout: it hides the name in lower layers and leads to no node.
 pub(super) const ENTRY_WHITEOUT: u16 = 1;
@@ -100,7 +102,7 @@ pub(crate) struct NodeRecord {
     pub(super) xattr_count: U32,
     /// The directory that holds a directory; the root's is itself.
     pub(super) parent: U32,
-    /// The offset in the pack, or the position in the object table.
+    /// The offset in the pack, the position in the object table, or the number of a host file.
     pub(super) content: U64,
 }
 

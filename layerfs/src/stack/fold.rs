@@ -200,7 +200,7 @@ impl Merge<'_> {
     fn parts(&mut self, node: &NodeRecord) -> Result<(Content, Xattrs), TooLarge> {
         let index = self.layer.index();
         let content = match index.content(node) {
-            ContentAt::Nothing => Content::Nothing,
+            ContentAt::Nothing | ContentAt::Host(_) => Content::Nothing,
             ContentAt::Packed { offset, .. } => Content::Packed {
                 layer: self.number,
                 offset,

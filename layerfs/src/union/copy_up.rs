@@ -2,7 +2,8 @@
 //!
 //! Metadata come first, built under `work/tmp` and renamed into place, so a crash leaves the old file or the whole new
 //! one. A regular file's data follow only when they are to change; until then `trusted.overlay.metacopy` says that
-//! they are the origin's, so a crash while they are being copied leaves a file that is still right.
+//! they are the origin's, so a crash while they are being copied leaves a file that is still right. An upper that other
+//! programs are to read has no metacopies, unless that is asked for: there the data come with the metadata.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -19,10 +20,10 @@ use rustix::fs::Timespec as HostTime;
 use rustix::fs::Timestamps;
 
 use super::Ino;
+use super::Node;
 use super::Table;
 use super::Union;
-use super::metadata::lower_links;
-use super::metadata::set_lower_links;
+use super::data::COPIED_AT_ONCE;
 use super::names::New;
 use super::names::link_place;
 use super::names::make_at;
@@ -33,9 +34,34 @@ use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
 
+/// What comes up of a file's data with its metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    /// None yet where metacopies are written, else all.
+    Kept,
+    /// None: they are about to be truncated.
+    Dropped,
+}
+
+/// What is built under `work/tmp`, and whether its data are still below.
+#[derive(Clone, Debug)]
+pub(super) struct Built {
+    tmp_name: Vec<u8>,
+    metacopy: bool,
+}
+
 impl Union {
-    /// Brings the node and its parents into the upper, without a file's data.
+    /// Brings the node and its parents into the upper, without a file's data where metacopies are written.
     pub(super) fn copy_up(&self, table: &mut Table, ino: Ino) -> Result<(), Errno> {
+        self.copy_up_with(table, ino, Data::Kept)
+    }
+
+    pub(super) fn copy_up_with(
+        &self,
+        table: &mut Table,
+        ino: Ino,
+        data: Data,
+    ) -> Result<(), Errno> {
         let upper = self.upper()?;
         let node = table.get(ino)?;
         if node.in_upper {
@@ -48,10 +74,12 @@ impl Union {
         }
         table.names_changed(parent);
         let meta = self.stack.meta(lower);
-        let tmp_name = upper.tmp_name();
-        let metacopy = meta.kind == Kind::File && meta.size > 0;
-        let built = self.build(lower, &tmp_name, metacopy);
-        let placed = built.and_then(|()| {
+        let built = match table.get_mut(ino)?.take_built() {
+            Some(built) => built,
+            None => self.build(lower, data)?,
+        };
+        let Built { tmp_name, metacopy } = built;
+        let placed = (|| {
             let is_shared = meta.nlink > 1 && meta.kind != Kind::Directory;
             if unlinked {
                 self.hold_nameless(table, ino, &tmp_name)
@@ -64,10 +92,9 @@ impl Union {
                     upper::rename(upper.tmp(), &tmp_name, to, &name, RenameFlags::NOREPLACE)
                 })
             }
-        });
+        })();
         if let Err(error) = placed {
-            let _ = rustix::fs::unlinkat(upper.tmp(), &tmp_name[..], AtFlags::empty());
-            let _ = rustix::fs::unlinkat(upper.tmp(), &tmp_name[..], AtFlags::REMOVEDIR);
+            discard(upper, &tmp_name);
             return Err(error);
         }
         let node = table.get_mut(ino)?;
@@ -76,8 +103,91 @@ impl Union {
         Ok(())
     }
 
-    /// Builds the node with its metadata under `work/tmp`.
-    fn build(&self, lower: NodeId, tmp_name: &[u8], metacopy: bool) -> Result<(), Errno> {
+    /// Makes a change for which the file may have to come up. If that means to copy many data, they are copied before
+    /// the table is locked, so that other requests go on meanwhile.
+    pub(super) fn changing<T>(
+        &self,
+        ino: Ino,
+        change: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let is_prepared = self.prepare(ino)?;
+        let changed = change();
+        if is_prepared && let Some(upper) = &self.upper {
+            let mut table = self.table.lock();
+            let left = table.get_mut(ino).ok().and_then(Node::take_built);
+            if let Some(built) = left {
+                discard(upper, &built.tmp_name);
+            }
+        }
+        changed
+    }
+
+    /// Builds what is to come up of a file with many data; returns whether it did.
+    fn prepare(&self, ino: Ino) -> Result<bool, Errno> {
+        match &self.upper {
+            Some(upper) if !upper.options().metacopy => {}
+            _ => return Ok(false),
+        }
+        let (filling, lower) = {
+            let mut table = self.table.lock();
+            let node = table.get_mut(ino)?;
+            match node.lower {
+                Some(lower) if !node.in_upper && self.is_copied_whole(lower) => {
+                    (node.rare_mut().filling.clone(), lower)
+                }
+                _ => return Ok(false),
+            }
+        };
+        let _filling = filling.lock();
+        let is_done = |table: &Table| -> Result<bool, Errno> {
+            let node = table.get(ino)?;
+            let is_built = node.rare().is_some_and(|rare| rare.built.is_some());
+            Ok(node.in_upper || is_built)
+        };
+        if is_done(&self.table.lock())? {
+            return Ok(false);
+        }
+        let built = self.build(lower, Data::Kept)?;
+        let mut table = self.table.lock();
+        if is_done(&table)? {
+            discard(self.upper()?, &built.tmp_name);
+            return Ok(false);
+        }
+        table.get_mut(ino)?.rare_mut().built = Some(built);
+        Ok(true)
+    }
+
+    /// Returns whether any change of the file copies much data.
+    pub(super) fn is_copied_whole(&self, lower: NodeId) -> bool {
+        let meta = self.stack.meta(lower);
+        let writes_metacopies = (self.upper.as_ref()).is_some_and(|upper| upper.options().metacopy);
+        meta.kind == Kind::File && meta.size > COPIED_AT_ONCE && !writes_metacopies
+    }
+
+    /// Builds the node with its metadata under `work/tmp`, and with its data where no metacopies are written.
+    fn build(&self, lower: NodeId, data: Data) -> Result<Built, Errno> {
+        let upper = self.upper()?;
+        let tmp_name = upper.tmp_name();
+        let meta = self.stack.meta(lower);
+        let has_data = meta.kind == Kind::File && meta.size > 0 && data == Data::Kept;
+        let metacopy = has_data && upper.options().metacopy;
+        let built = self.build_at(lower, &tmp_name, has_data, metacopy);
+        match built {
+            Ok(()) => Ok(Built { tmp_name, metacopy }),
+            Err(error) => {
+                discard(upper, &tmp_name);
+                Err(error)
+            }
+        }
+    }
+
+    fn build_at(
+        &self,
+        lower: NodeId,
+        tmp_name: &[u8],
+        has_data: bool,
+        metacopy: bool,
+    ) -> Result<(), Errno> {
         let upper = self.upper()?;
         let meta = self.stack.meta(lower);
         let new = New {
@@ -90,14 +200,18 @@ impl Union {
         let file = make_at(upper.tmp(), tmp_name, new)?;
         let tmp = Arc::new(upper.tmp().try_clone_to_owned()?);
         let place = Place::Named(tmp, tmp_name.into());
-        if let Some(file) = file.filter(|_| meta.size > 0) {
-            rustix::fs::ftruncate(file, meta.size)?;
+        if let Some(file) = file.filter(|_| has_data) {
+            rustix::fs::ftruncate(&file, meta.size)?;
+            if !metacopy {
+                self.copy_data(lower, &File::from(file))?;
+            }
         }
         self.apply_metadata(lower, &place)?;
-        place.set_origin(Origin {
+        let origin = Origin {
             node: lower,
             metacopy,
-        })?;
+        };
+        upper.set_origin(&self.stack, &place, origin)?;
         let mtime = HostTime {
             tv_sec: meta.mtime.secs,
             tv_nsec: meta.mtime.nanos.into(),
@@ -147,7 +261,7 @@ impl Union {
         let upper = self.upper()?;
         let node = table.get(ino)?;
         let (parent, name) = (node.parent, node.name.clone());
-        let index_name = lower.0.to_string().into_bytes();
+        let index_name = upper::index_name(&self.stack, lower).into_bytes();
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let held = Arc::new(rustix::fs::openat(
             upper.tmp(),
@@ -156,7 +270,7 @@ impl Union {
             Mode::empty(),
         )?);
         let place = Place::Named(Arc::new(upper.tmp().try_clone_to_owned()?), tmp_name.into());
-        set_lower_links(&place, self.stack.meta(lower).nlink - 1)?;
+        upper.set_lower_links(&place, self.stack.meta(lower).nlink - 1)?;
         let directory = self.directory_fd(table, parent)?;
         upper::rename(
             upper.tmp(),
@@ -175,11 +289,16 @@ impl Union {
     /// Counts one lower name less of a file in the link index.
     pub(super) fn lower_name_gone(&self, table: &mut Table, ino: Ino) -> Result<(), Errno> {
         let place = self.place(table, ino)?;
-        set_lower_links(&place, lower_links(&place).saturating_sub(1))
+        let upper = self.upper()?;
+        upper.set_lower_links(&place, upper.lower_links(&place).saturating_sub(1))
     }
 
     /// Brings a file's data into the upper; other files' requests go on meanwhile.
     pub(super) fn fill(&self, ino: Ino) -> Result<(), Errno> {
+        self.changing(ino, || self.fill_in(ino))
+    }
+
+    fn fill_in(&self, ino: Ino) -> Result<(), Errno> {
         let (filling, place, lower) = {
             let mut table = self.table.lock();
             self.copy_up(&mut table, ino)?;
@@ -221,10 +340,11 @@ impl Union {
     /// Says that the upper has the data now.
     pub(super) fn filled(&self, ino: Ino, place: &Place, lower: NodeId) -> Result<(), Errno> {
         let mut table = self.table.lock();
-        place.set_origin(Origin {
+        let origin = Origin {
             node: lower,
             metacopy: false,
-        })?;
+        };
+        self.upper()?.set_origin(&self.stack, place, origin)?;
         table.get_mut(ino)?.metacopy = false;
         Ok(())
     }
@@ -242,6 +362,12 @@ impl Union {
         out.write_all_at(&buffer[..length], 0)?;
         Ok(())
     }
+}
+
+/// Removes what was built under `work/tmp`.
+fn discard(upper: &super::Upper, tmp_name: &[u8]) {
+    let _ = rustix::fs::unlinkat(upper.tmp(), tmp_name, AtFlags::empty());
+    let _ = rustix::fs::unlinkat(upper.tmp(), tmp_name, AtFlags::REMOVEDIR);
 }
 
 /// Copies the data of `file` and leaves its holes.

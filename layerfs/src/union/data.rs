@@ -18,6 +18,7 @@ use super::Ino;
 use super::NewMode;
 use super::Table;
 use super::Union;
+use super::copy_up::Data;
 use super::names::New;
 use super::privileges::is_privileged;
 use crate::errno::Errno;
@@ -27,7 +28,7 @@ use crate::stack::Wait;
 use crate::stack::read_full;
 
 /// What is copied up without much waiting, in bytes.
-const COPIED_AT_ONCE: u64 = 256 << 10;
+pub(super) const COPIED_AT_ONCE: u64 = 256 << 10;
 
 /// The host file behind an inode while it is open: its reads and writes may go there directly.
 #[derive(Debug)]
@@ -318,6 +319,15 @@ impl Union {
         })
     }
 
+    /// Returns whether any change of the file, be it only of its mode, may wait for much to be copied up first.
+    pub fn copies_much_at_any_change(&self, ino: Ino) -> bool {
+        let table = self.table.lock();
+        table.get(ino).is_ok_and(|node| {
+            let lower = node.lower.filter(|_| !node.in_upper);
+            lower.is_some_and(|lower| self.is_copied_whole(lower))
+        })
+    }
+
     /// Writes all of `bytes` at `offset`.
     pub fn write(&self, handle: u64, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
         self.with_upper(handle, |file| {
@@ -446,7 +456,7 @@ impl Union {
                 Kind::Directory => return Err(Errno::EISDIR),
                 _ => return Err(Errno::EINVAL),
             }
-            self.copy_up(&mut table, ino)?;
+            self.copy_up_with(&mut table, ino, Data::Dropped)?;
             let node = table.get_mut(ino)?;
             let filling = node.rare_mut().filling.clone();
             let (lower, metacopy) = (node.lower, node.metacopy);

@@ -19,6 +19,7 @@ use super::upper;
 use super::upper::Place;
 use crate::errno::Errno;
 use crate::index::Kind;
+use crate::marks;
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +205,13 @@ impl Union {
         let lower = table.get(ino)?.lower;
         let mut names = HashMap::new();
         let mut only_upper = Vec::new();
+        let upper = self.upper()?;
+        let mut hidden = Vec::new();
         for found in upper::list(directory.as_fd())? {
+            if upper.is_marker(&found.name) {
+                hidden.push(found.name[marks::WHITEOUT_PREFIX.len()..].into());
+                continue;
+            }
             let kind = match found.kind {
                 FileType::CharacterDevice => {
                     let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -220,6 +227,10 @@ impl Union {
             }
             let host = found.ino;
             names.insert(name, UpperName { kind, host });
+        }
+        for name in hidden {
+            let (kind, host) = (None, 0);
+            names.entry(name).or_insert(UpperName { kind, host });
         }
         only_upper.sort_unstable();
         // Two names of one hash still have a position each.
@@ -299,20 +310,20 @@ impl Reading<'_> {
     fn number(&mut self, name: &[u8], kind: Kind, host: u64) -> Result<Ino, Errno> {
         let directory = self.union.directory_fd(self.table, self.directory)?;
         let place = Place::Named(directory, name.into());
-        let origin = place.origin().map(|origin| origin.node).or_else(|| {
-            let parent = self.table.get(self.directory).ok()?.lower?;
-            let below = self.union.stack.lookup(parent, name)?;
-            let merges = kind == Kind::Directory
-                && self.union.stack.meta(below).kind == Kind::Directory
-                && !place.is_opaque();
-            merges.then_some(below)
-        });
-        Ok(origin.map_or(Ino::of_upper(host), Ino::of_lower))
+        let parent = self.table.get(self.directory)?.lower;
+        let below = match self.union.below(parent, name, &place, kind) {
+            Err(Errno::EIO) => None,
+            below => below?.numbered,
+        };
+        Ok(below.map_or(Ino::of_upper(host), Ino::of_lower))
     }
 
     fn found(&mut self, name: &[u8]) -> Result<Option<Entry>, Errno> {
-        let Some(ino) = self.union.find(self.table, self.directory, name)? else {
-            return Ok(None);
+        let ino = match self.union.find(self.table, self.directory, name) {
+            // A metacopy whose data are nowhere: only what looks at it is refused.
+            Ok(None) | Err(Errno::EIO) => return Ok(None),
+            Ok(Some(ino)) => ino,
+            Err(error) => return Err(error),
         };
         let attr = self.union.attr_of(self.table, ino)?;
         Ok(Some(Entry { ino, attr }))

@@ -7,7 +7,6 @@ use super::Ino;
 use super::Table;
 use super::Union;
 use super::upper;
-use super::upper::LOWER_LINKS;
 use super::upper::Place;
 use crate::errno::Errno;
 use crate::index::Kind;
@@ -96,7 +95,7 @@ impl Union {
             }
             if attr.kind != Kind::Directory && table.copied.contains(&lower) {
                 // One name is the link index's own; the lower ones that are left count.
-                attr.nlink = attr.nlink.saturating_sub(1) + lower_links(&place);
+                attr.nlink = attr.nlink.saturating_sub(1) + self.upper()?.lower_links(&place);
             }
             if attr.kind == Kind::Directory {
                 attr.nlink = attr.nlink.max(self.stack.meta(lower).nlink);
@@ -107,6 +106,7 @@ impl Union {
 
     pub(super) fn lower_attr(&self, lower: NodeId) -> Attr {
         let meta = self.stack.meta(lower);
+        let times = self.stack.host_times(lower);
         Attr {
             ino: Ino::of_lower(lower),
             kind: meta.kind,
@@ -117,15 +117,16 @@ impl Union {
                 Kind::Directory => 4096,
                 _ => meta.size,
             },
-            blocks: match meta.kind {
-                Kind::Directory => 8,
+            blocks: match (meta.kind, times) {
+                (Kind::Directory, _) => 8,
+                (_, Some(times)) => times.blocks,
                 _ => meta.size.div_ceil(4096) * 8,
             },
             nlink: meta.nlink,
             rdev: meta.rdev,
-            atime: meta.mtime,
+            atime: times.map_or(meta.mtime, |times| times.atime),
             mtime: meta.mtime,
-            ctime: meta.mtime,
+            ctime: times.map_or(meta.mtime, |times| times.ctime),
         }
     }
 
@@ -138,6 +139,10 @@ impl Union {
                 self.kill_privileges(ino)?;
             }
         }
+        self.changing(ino, || self.set_in_upper(ino, set))
+    }
+
+    fn set_in_upper(&self, ino: Ino, set: &SetAttr) -> Result<Attr, Errno> {
         let mut table = self.table.lock();
         self.copy_up(&mut table, ino)?;
         let kind = table.get(ino)?.kind;
@@ -218,20 +223,4 @@ fn host_time(set: Option<SetTime>) -> HostTime {
             tv_nsec: time.nanos.into(),
         },
     }
-}
-
-/// Returns how many lower names of a file in the link index are still seen.
-pub(super) fn lower_links(place: &Place) -> u32 {
-    let value = place.xattr(LOWER_LINKS).unwrap_or_default();
-    value
-        .first_chunk::<4>()
-        .map_or(0, |count| u32::from_le_bytes(*count))
-}
-
-pub(super) fn set_lower_links(place: &Place, count: u32) -> Result<(), Errno> {
-    place.set_xattr(
-        LOWER_LINKS,
-        &count.to_le_bytes(),
-        rustix::fs::XattrFlags::empty(),
-    )
 }

@@ -25,6 +25,7 @@ use super::upper::Place;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
+use crate::marks::Redirect;
 
 /// What is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,16 @@ pub(super) struct Free {
     pub(super) lower: bool,
 }
 
+/// What a file of the upper has below.
+pub(super) struct Below {
+    /// What a directory is merged with, what a file was copied up from.
+    pub(super) lower: Option<NodeId>,
+    /// The node whose inode number it has.
+    pub(super) numbered: Option<NodeId>,
+    /// The data are below.
+    pub(super) metacopy: bool,
+}
+
 impl Union {
     /// Finds `name` in `parent` without referencing it.
     pub(super) fn find(
@@ -80,7 +91,12 @@ impl Union {
             return Err(Errno::ENAMETOOLONG);
         }
         let (lower, in_upper) = (node.lower, node.in_upper);
+        let below = lower.and_then(|lower| self.stack.lookup(lower, name));
         if in_upper {
+            let upper = self.upper()?;
+            if upper.is_marker(name) {
+                return Ok(None);
+            }
             let directory = self.directory_fd(table, parent)?;
             match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if upper::is_whiteout(&stat) => return Ok(None),
@@ -93,8 +109,10 @@ impl Union {
                 Err(rustix::io::Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }
+            if below.is_some() && upper.is_hidden_by_name(&directory, name) {
+                return Ok(None);
+            }
         }
-        let below = lower.and_then(|lower| self.stack.lookup(lower, name));
         below
             .map(|below| self.found_below(table, parent, name, below))
             .transpose()
@@ -118,13 +136,13 @@ impl Union {
 
     /// Reaches a file that was copied up under another of its names.
     fn use_link_index(&self, node: &mut Node, below: NodeId) -> Result<(), Errno> {
-        let name = below.0.to_string();
+        let name = upper::index_name(&self.stack, below);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let held = rustix::fs::openat(self.upper()?.index(), name, flags, Mode::empty())?;
         let held = Arc::new(held);
-        node.metacopy = Place::Held(held.clone())
-            .origin()
-            .is_some_and(|origin| origin.metacopy);
+        let place = Place::Held(held.clone());
+        let origin = self.upper()?.origin(&self.stack, &place);
+        node.metacopy = origin.is_some_and(|origin| origin.metacopy);
         node.orphan = Some(held);
         node.in_upper = true;
         Ok(())
@@ -147,28 +165,61 @@ impl Union {
             node.in_upper = true;
             return Ok(table.insert(node));
         }
-        let origin = place.origin().filter(|origin| {
-            origin.node.0 < self.stack.node_count() && self.stack.meta(origin.node).kind == kind
-        });
-        let mut lower = origin.map(|origin| origin.node);
-        if kind == Kind::Directory && lower.is_none() && !place.is_opaque() {
-            // Another program made it: it is merged with what has its name below.
-            let parent = table.get(parent)?.lower;
-            lower = parent
-                .and_then(|parent| self.stack.lookup(parent, name))
-                .filter(|&below| self.stack.meta(below).kind == Kind::Directory);
-        }
-        let number = lower.map_or(own, Ino::of_lower);
+        let parent_lower = table.get(parent)?.lower;
+        let below = self.below(parent_lower, name, place, kind)?;
+        let number = below.numbered.map_or(own, Ino::of_lower);
         let mut node = Node::new(kind, number, parent, name);
-        node.lower = lower;
+        node.lower = below.lower;
         node.in_upper = true;
-        node.metacopy = origin.is_some_and(|origin| origin.metacopy);
-        if let Some(below) = lower
-            && table.copied.contains(&below)
+        node.metacopy = below.metacopy;
+        if let Some(lower) = below.lower
+            && table.copied.contains(&lower)
         {
-            self.use_link_index(&mut node, below)?;
+            self.use_link_index(&mut node, lower)?;
         }
         Ok(table.insert(node))
+    }
+
+    /// Finds what a file of the upper has below, under `parent` or elsewhere.
+    pub(super) fn below(
+        &self,
+        parent: Option<NodeId>,
+        name: &[u8],
+        place: &Place,
+        kind: Kind,
+    ) -> Result<Below, Errno> {
+        let upper = self.upper()?;
+        let is_alike = |node: &NodeId| self.stack.meta(*node).kind == kind;
+        let origin = upper.origin(&self.stack, place);
+        let origin = origin.filter(|origin| is_alike(&origin.node));
+        let remembered = origin.map(|origin| origin.node);
+        let by_name = || {
+            let found = match upper.redirect(place) {
+                Some(Redirect::Absolute(path)) => self.stack.resolve(&path),
+                Some(Redirect::Beside(name)) => parent.and_then(|dir| self.stack.lookup(dir, &name)),
+                None => parent.and_then(|dir| self.stack.lookup(dir, name)),
+            };
+            found.filter(is_alike)
+        };
+        let is_foreign = upper.options().foreign;
+        let merges = kind == Kind::Directory && (is_foreign || remembered.is_none());
+        let metacopy = match is_foreign {
+            true => kind == Kind::File && upper.is_metacopy(place),
+            false => origin.is_some_and(|origin| origin.metacopy),
+        };
+        let lower = match () {
+            // Another program made it: it is merged with what has its name below.
+            () if merges && upper.is_opaque(place) => None,
+            () if merges => by_name(),
+            // As overlayfs answers if the data are not to be found.
+            () if metacopy && is_foreign => Some(by_name().ok_or(Errno::EIO)?),
+            () => remembered,
+        };
+        Ok(Below {
+            lower,
+            numbered: lower.or(remembered),
+            metacopy,
+        })
     }
 
     /// Opens a directory of the upper, by descriptors from the upper's root down.
@@ -227,17 +278,22 @@ impl Union {
         }
         let (lower, in_upper, unlinked) = (node.lower, node.in_upper, node.unlinked);
         let lower = lower.is_some_and(|lower| self.stack.lookup(lower, name).is_some());
-        let mut whiteout = false;
+        let (mut whiteout, mut hidden) = (false, false);
+        if self.upper()?.is_marker(name) {
+            return Err(Errno::EINVAL);
+        }
         if in_upper {
             let directory = self.directory_fd(table, parent)?;
             match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if upper::is_whiteout(&stat) => whiteout = true,
                 Ok(_) => return Err(Errno::EEXIST),
-                Err(rustix::io::Errno::NOENT) => {}
+                Err(rustix::io::Errno::NOENT) => {
+                    hidden = lower && self.upper()?.is_hidden_by_name(&directory, name);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        if lower && !whiteout {
+        if lower && !whiteout && !hidden {
             return Err(Errno::EEXIST);
         }
         if unlinked {
@@ -291,7 +347,7 @@ impl Union {
         let gid = inheritance.group.unwrap_or(caller.gid);
         let inherits = inheritance.group.is_some() && new.kind == Kind::Directory;
         let is_as_made = caller.uid == 0 && gid == 0 && mode & 0o6000 == 0 && !inherits;
-        let aside = free.whiteout || !is_as_made;
+        let aside = free.whiteout || free.lower || !is_as_made;
         let tmp_name = upper.tmp_name();
         let (directory, at) = match aside {
             true => (upper.tmp(), &tmp_name[..]),
@@ -396,6 +452,10 @@ impl Union {
 
     /// Makes another name for a file.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Entry, Errno> {
+        self.changing(ino, || self.link_in_upper(ino, parent, name))
+    }
+
+    fn link_in_upper(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Entry, Errno> {
         let mut table = self.table.lock();
         let node = table.get(ino)?;
         if node.kind == Kind::Directory {
@@ -536,7 +596,7 @@ fn put_in_place(
             Box::from(tmp_name),
         );
         let made = Place::Named(directory, name);
-        made.set_xattr(upper::OPAQUE, b"y", rustix::fs::XattrFlags::empty())?;
+        upper.set_opaque(&made)?;
     }
     if !free.whiteout {
         return upper::rename(upper.tmp(), tmp_name, to, name, RenameFlags::NOREPLACE);

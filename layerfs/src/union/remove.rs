@@ -1,7 +1,6 @@
 //! Removing names, and the whiteouts that keep lower ones hidden.
 
 use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -68,7 +67,7 @@ impl Union {
                 };
                 upper::rename(upper.tmp(), &whiteout, directory.as_fd(), name, flags)?;
                 if is_directory {
-                    clear_whiteouts(upper.tmp(), &whiteout)?;
+                    clear_whiteouts(upper, &whiteout)?;
                     rustix::fs::unlinkat(upper.tmp(), &whiteout[..], AtFlags::REMOVEDIR)?;
                 }
             }
@@ -155,7 +154,7 @@ impl Union {
             && table.copied.contains(&lower)
         {
             // Nothing but the link index has the file any more.
-            let index_name = lower.0.to_string();
+            let index_name = upper::index_name(&self.stack, lower);
             rustix::fs::unlinkat(self.upper()?.index(), index_name, AtFlags::empty())?;
             table.copied.remove(&lower);
         }
@@ -173,7 +172,7 @@ fn remove_directory(upper: &super::Upper, parent: &OwnedFd, name: &[u8]) -> Resu
     let aside = upper.tmp_name();
     let flags = RenameFlags::NOREPLACE;
     upper::rename(parent.as_fd(), name, upper.tmp(), &aside, flags)?;
-    clear_whiteouts(upper.tmp(), &aside)?;
+    clear_whiteouts(upper, &aside)?;
     Ok(rustix::fs::unlinkat(
         upper.tmp(),
         &aside[..],
@@ -200,25 +199,25 @@ pub(super) fn empty_directory(
     let made = upper::Place::Named(tmp, aside.clone().into());
     let exchanged = (made.chown(Some(stat.st_uid), Some(stat.st_gid)))
         .and_then(|()| made.chmod(stat.st_mode))
-        .and_then(|()| made.set_xattr(upper::OPAQUE, b"y", rustix::fs::XattrFlags::empty()))
+        .and_then(|()| upper.set_opaque(&made))
         .and_then(|()| {
             let flags = RenameFlags::EXCHANGE;
             upper::rename(upper.tmp(), &aside, parent.as_fd(), name, flags)
         });
     if exchanged.is_ok() {
-        clear_whiteouts(upper.tmp(), &aside)?;
+        clear_whiteouts(upper, &aside)?;
     }
     rustix::fs::unlinkat(upper.tmp(), &aside[..], AtFlags::REMOVEDIR)?;
     exchanged
 }
 
-/// Empties a directory that is out of sight: only whiteouts are left in it.
-pub(super) fn clear_whiteouts(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+/// Empties a directory of `work/tmp`, which is out of sight: only whiteouts are left in it.
+fn clear_whiteouts(upper: &super::Upper, name: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let directory = rustix::fs::openat(upper.tmp(), name, flags, Mode::empty())?;
     for upper::Found { name, .. } in upper::list(directory.as_fd())? {
         let stat = rustix::fs::statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW)?;
-        if !upper::is_whiteout(&stat) {
+        if !upper::is_whiteout(&stat) && !upper.is_marker(&name) {
             return Err(Errno::ENOTEMPTY);
         }
         rustix::fs::unlinkat(&directory, &name[..], AtFlags::empty())?;

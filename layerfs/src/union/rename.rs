@@ -16,7 +16,27 @@ use crate::index::Kind;
 impl Union {
     /// Renames, with the flags of `renameat2(2)`.
     pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), flags: u32) -> Result<(), Errno> {
-        self.upper()?;
+        if self.upper()?.options().metacopy {
+            return self.rename_now(from, to, flags);
+        }
+        // A file that is renamed comes up with its data.
+        let Some(source) = self.find(&mut self.table.lock(), from.0, from.1)? else {
+            return Err(Errno::ENOENT);
+        };
+        self.changing(source, || self.rename_now(from, to, flags))
+    }
+
+    /// Returns whether a rename may wait for much to be copied up first.
+    pub fn copies_much_to_rename(&self, parent: Ino, name: &[u8]) -> bool {
+        match &self.upper {
+            Some(upper) if !upper.options().metacopy => {}
+            _ => return false,
+        }
+        let found = self.find(&mut self.table.lock(), parent, name);
+        matches!(found, Ok(Some(ino)) if self.copies_much_at_any_change(ino))
+    }
+
+    fn rename_now(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), flags: u32) -> Result<(), Errno> {
         let flags = RenameFlags::from_bits_retain(flags);
         let mut table = self.table.lock();
         let source = self
@@ -25,6 +45,8 @@ impl Union {
         let target = self.find(&mut table, to.0, to.1)?;
         if flags.contains(RenameFlags::EXCHANGE) {
             let target = target.ok_or(Errno::ENOENT)?;
+            self.check_movable(&table, source)?;
+            self.check_movable(&table, target)?;
             return self.exchange(&mut table, from, to, source, target);
         }
         if flags.contains(RenameFlags::NOREPLACE) && target.is_some() {
@@ -36,24 +58,27 @@ impl Union {
         }
         let is_directory = table.get(source)?.kind == Kind::Directory;
         if let Some(target) = target {
-            self.check_replaceable(&mut table, target, is_directory)?;
+            check_kinds(&table, target, is_directory)?;
+        }
+        self.check_movable(&table, source)?;
+        if let Some(target) = target
+            && table.get(target)?.kind == Kind::Directory
+            && !self.is_empty(&mut table, target)?
+        {
+            return Err(Errno::ENOTEMPTY);
         }
         let leaves_whiteout = flags.contains(RenameFlags::WHITEOUT);
         self.replace(&mut table, from, to, source, target, leaves_whiteout)
     }
 
-    fn check_replaceable(
-        &self,
-        table: &mut Table,
-        target: Ino,
-        by_directory: bool,
-    ) -> Result<(), Errno> {
-        let kind = table.get(target)?.kind;
-        match (by_directory, kind == Kind::Directory) {
-            (true, false) => Err(Errno::ENOTDIR),
-            (false, true) => Err(Errno::EISDIR),
-            (true, true) if !self.is_empty(table, target)? => Err(Errno::ENOTEMPTY),
-            _ => Ok(()),
+    /// Refuses to rename a directory that layers below have too, where redirects are not written: programs then copy it
+    /// (`overlayfs.rst`, "Renaming directories").
+    fn check_movable(&self, table: &Table, source: Ino) -> Result<(), Errno> {
+        let node = table.get(source)?;
+        let is_merged = node.kind == Kind::Directory && node.lower.is_some();
+        match is_merged && !self.upper()?.options().redirects {
+            true => Err(Errno::EXDEV),
+            false => Ok(()),
         }
     }
 
@@ -143,17 +168,18 @@ impl Union {
         if lower.is_none() {
             return Ok(());
         }
+        let upper = self.upper()?;
         let place = self.place(table, ino)?;
         let needs = match kind {
-            Kind::Directory => !place.is_opaque(),
-            Kind::File => place.origin().is_some_and(|origin| origin.metacopy),
+            Kind::Directory => !upper.is_opaque(&place),
+            Kind::File => upper.is_metacopy(&place),
             _ => false,
         };
-        if !needs || place.xattr(upper::REDIRECT.as_bytes()).is_ok() {
+        if !needs || upper.redirect(&place).is_some() {
             return Ok(());
         }
         if let Some(path) = lower.and_then(|lower| self.stack.path_of(lower)) {
-            place.set_xattr(upper::REDIRECT, &path, rustix::fs::XattrFlags::empty())?;
+            upper.set_redirect(&place, &path)?;
         }
         Ok(())
     }
@@ -166,7 +192,7 @@ impl Union {
             .and_then(|lower| self.stack.lookup(lower, to.1));
         if below.is_some() && table.get(ino)?.lower.is_none() {
             let place = self.place(table, ino)?;
-            place.set_xattr(upper::OPAQUE, b"y", rustix::fs::XattrFlags::empty())?;
+            self.upper()?.set_opaque(&place)?;
         }
         Ok(())
     }
@@ -200,5 +226,15 @@ impl Union {
         table.moved(source, to.0, to.1);
         table.moved(target, from.0, from.1);
         Ok(())
+    }
+}
+
+/// Checks that a directory replaces a directory, and something else something else.
+fn check_kinds(table: &Table, target: Ino, by_directory: bool) -> Result<(), Errno> {
+    let kind = table.get(target)?.kind;
+    match (by_directory, kind == Kind::Directory) {
+        (true, false) => Err(Errno::ENOTDIR),
+        (false, true) => Err(Errno::EISDIR),
+        _ => Ok(()),
     }
 }

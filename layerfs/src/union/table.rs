@@ -11,6 +11,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::Ino;
+use super::copy_up::Built;
 use super::data::Backing;
 use super::directory::Listing;
 use crate::errno::Errno;
@@ -57,6 +58,8 @@ pub(super) struct Rare {
     pub(super) elders: u32,
     /// Held while the file's data are copied up.
     pub(super) filling: Arc<Mutex<()>>,
+    /// What was built of the file under `work/tmp`, to be put in place.
+    pub(super) built: Option<Built>,
     /// What is made in this directory gets from it, once that is known.
     pub(super) inheritance: Option<Inheritance>,
     /// Handles whose writes pass through unseen and whose holders lack CAP_FSETID.
@@ -113,6 +116,10 @@ impl Node {
 
     pub(super) fn rare(&self) -> Option<&Rare> {
         self.rare.as_deref()
+    }
+
+    pub(super) fn take_built(&mut self) -> Option<Built> {
+        self.rare.as_mut()?.built.take()
     }
 
     pub(super) fn rare_mut(&mut self) -> &mut Rare {

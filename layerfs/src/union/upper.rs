@@ -31,12 +31,33 @@ use rustix::fs::Stat;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
+use crate::marks;
+use crate::marks::Namespace;
+use crate::marks::Redirect;
+use crate::stack::Stack;
 
-pub(super) const ORIGIN: &str = "trusted.ply.origin";
-pub(super) const LOWER_LINKS: &str = "trusted.ply.lower_links";
-pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
-pub(super) const REDIRECT: &str = "trusted.overlay.redirect";
-pub(super) const METACOPY: &str = "trusted.overlay.metacopy";
+/// How an upper is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpperOptions {
+    /// Where the marks are that can move or complete what is below.
+    pub namespace: Namespace,
+    /// A change of a file's metadata leaves its data below (`overlayfs.rst`, "Metadata only copy up").
+    pub metacopy: bool,
+    /// Directories that layers below have too can be renamed (`overlayfs.rst`, "redirect_dir").
+    pub redirects: bool,
+    /// Other programs may have written it: their marks are looked for, and lower parts are found by name.
+    pub foreign: bool,
+}
+
+impl UpperOptions {
+    /// Those of an upper that only unions over the store's layers write.
+    pub const OWN: UpperOptions = UpperOptions {
+        namespace: Namespace::Trusted,
+        metacopy: true,
+        redirects: true,
+        foreign: false,
+    };
+}
 
 /// The writable top layer on the host.
 #[derive(Debug)]
@@ -44,6 +65,7 @@ pub struct Upper {
     root: Arc<OwnedFd>,
     tmp: OwnedFd,
     index: OwnedFd,
+    options: UpperOptions,
     next_tmp: AtomicU64,
     /// The name in `work/tmp` of the whiteout that the others are links to.
     whiteout: Mutex<Option<Vec<u8>>>,
@@ -60,8 +82,13 @@ impl Upper {
     /// Opens the directories `upper` and `work`, making them first if they are not there. They must be on one
     /// filesystem and open to nobody else. Clears the process's umask: modes are the callers' business.
     pub fn open(upper: &Path, work: &Path) -> io::Result<Upper> {
-        rustix::process::umask(Mode::empty());
         fs::create_dir_all(upper)?;
+        Upper::open_with(upper, work, UpperOptions::OWN)
+    }
+
+    /// Opens an upper that is there, and its work directory, which is made if it is not.
+    pub fn open_with(upper: &Path, work: &Path, options: UpperOptions) -> io::Result<Upper> {
+        rustix::process::umask(Mode::empty());
         fs::create_dir_all(work.join("tmp"))?;
         fs::create_dir_all(work.join("index"))?;
         for entry in fs::read_dir(work.join("tmp"))? {
@@ -73,16 +100,25 @@ impl Upper {
             }
         }
         let open = |path: &Path| -> io::Result<OwnedFd> {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(rustix::fs::open(path, flags, Mode::empty())?)
         };
         Ok(Upper {
             root: Arc::new(open(upper)?),
             tmp: open(&work.join("tmp"))?,
             index: open(&work.join("index"))?,
+            options,
             next_tmp: AtomicU64::new(0),
             whiteout: Mutex::new(None),
         })
+    }
+
+    pub(super) fn options(&self) -> UpperOptions {
+        self.options
+    }
+
+    fn namespace(&self) -> Namespace {
+        self.options.namespace
     }
 
     pub(super) fn root(&self) -> Arc<OwnedFd> {
@@ -106,15 +142,12 @@ impl Upper {
     }
 
     /// Returns the nodes that are in the link index.
-    pub(super) fn copied_links(&self) -> io::Result<HashSet<NodeId>> {
+    pub(super) fn copied_links(&self, stack: &Stack) -> io::Result<HashSet<NodeId>> {
         let names = list(self.index.as_fd())?;
         let numbers = names
             .iter()
-            .filter_map(|found| std::str::from_utf8(&found.name).ok());
-        Ok(numbers
-            .filter_map(|name| name.parse().ok())
-            .map(NodeId)
-            .collect())
+            .filter_map(|found| node_of_index_name(stack, &found.name));
+        Ok(numbers.collect())
     }
 
     /// Makes a whiteout in `work/tmp` and returns its name.
@@ -167,6 +200,17 @@ impl Place {
             }
         }
         CString::new(path).map_err(|_| Errno::EINVAL)
+    }
+
+    /// Returns whether a directory has a name.
+    fn has_inside(&self, inside: &[u8]) -> bool {
+        let Ok(mut path) = self.path().map(CString::into_bytes) else {
+            return false;
+        };
+        path.push(b'/');
+        path.extend_from_slice(inside);
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::statat(rustix::fs::CWD, path, flags).is_ok()
     }
 
     pub(super) fn stat(&self) -> Result<Stat, Errno> {
@@ -289,42 +333,133 @@ impl Place {
             .map(<[u8]>::to_vec)
             .collect())
     }
+}
 
-    /// Returns what the file was copied up from.
-    pub(super) fn origin(&self) -> Option<Origin> {
-        let value = self.xattr(ORIGIN).ok()?;
-        let (node, rest) = value.split_first_chunk::<4>()?;
-        let node = NodeId(u32::from_le_bytes(*node));
+impl Upper {
+    /// Returns what a file was copied up from.
+    pub(super) fn origin(&self, stack: &Stack, place: &Place) -> Option<Origin> {
+        let value = place.xattr(self.namespace().origin()).ok()?;
+        let (flag, key) = value.split_last()?;
         Some(Origin {
-            node,
-            metacopy: rest.first() == Some(&1),
+            node: stack.node_of_key(key)?,
+            metacopy: *flag == 1,
         })
     }
 
-    pub(super) fn set_origin(&self, origin: Origin) -> Result<(), Errno> {
-        let mut value = origin.node.0.to_le_bytes().to_vec();
+    /// Notes what a file was copied up from.
+    pub(super) fn set_origin(
+        &self,
+        stack: &Stack,
+        place: &Place,
+        origin: Origin,
+    ) -> Result<(), Errno> {
+        let marks = self.namespace();
+        let mut value = stack.key(origin.node);
         value.push(u8::from(origin.metacopy));
         let flags = rustix::fs::XattrFlags::empty();
         if origin.metacopy {
-            self.set_xattr(METACOPY, b"", flags)?;
+            place.set_xattr(marks.metacopy(), b"", flags)?;
         }
-        self.set_xattr(ORIGIN, &value, flags)?;
+        match place.set_xattr(marks.origin(), &value, flags) {
+            // Only regular files and directories can have attributes of users.
+            Err(Errno::EPERM) if marks == Namespace::User => {}
+            set => set?,
+        }
         if !origin.metacopy {
-            match self.remove_xattr(METACOPY) {
+            match place.remove_xattr(marks.metacopy()) {
                 // A renamed file's data had to be found below.
-                Ok(()) => match self.remove_xattr(REDIRECT) {
+                Ok(()) => match place.remove_xattr(marks.redirect()) {
                     Ok(()) | Err(Errno::ENODATA) => {}
                     Err(error) => return Err(error),
                 },
                 Err(Errno::ENODATA) => {}
+                Err(Errno::EPERM) if marks == Namespace::User => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    pub(super) fn is_opaque(&self) -> bool {
-        self.xattr(OPAQUE).is_ok_and(|value| value == b"y")
+    /// Hides what layers below have in a directory.
+    pub(super) fn set_opaque(&self, place: &Place) -> Result<(), Errno> {
+        let flags = rustix::fs::XattrFlags::empty();
+        place.set_xattr(self.namespace().opaque(), b"y", flags)
+    }
+
+    /// Returns whether what layers below have in a directory is hidden.
+    pub(super) fn is_opaque(&self, place: &Place) -> bool {
+        let is_marked = |name: &str| place.xattr(name).is_ok_and(|value| value == b"y");
+        match self.options.foreign {
+            false => is_marked(self.namespace().opaque()),
+            true => marks::OPAQUE_ATTRIBUTES.iter().any(|name| is_marked(name))
+                || place.has_inside(marks::OPAQUE_MARKER),
+        }
+    }
+
+    /// Returns where the lower part of a directory or a metacopy is, if not under its own name.
+    pub(super) fn redirect(&self, place: &Place) -> Option<Redirect> {
+        Redirect::parse(&place.xattr(self.namespace().redirect()).ok()?)
+    }
+
+    /// Notes the path of the lower part of a directory or a metacopy.
+    pub(super) fn set_redirect(&self, place: &Place, path: &[u8]) -> Result<(), Errno> {
+        let flags = rustix::fs::XattrFlags::empty();
+        place.set_xattr(self.namespace().redirect(), path, flags)
+    }
+
+    /// Returns whether the data of a file are below.
+    pub(super) fn is_metacopy(&self, place: &Place) -> bool {
+        place.xattr(self.namespace().metacopy()).is_ok()
+    }
+
+    /// Returns how many lower names of a file in the link index are still seen.
+    pub(super) fn lower_links(&self, place: &Place) -> u32 {
+        let value = place.xattr(self.namespace().lower_links());
+        value
+            .unwrap_or_default()
+            .first_chunk::<4>()
+            .map_or(0, |count| u32::from_le_bytes(*count))
+    }
+
+    /// Notes how many lower names of a file in the link index are still seen.
+    pub(super) fn set_lower_links(&self, place: &Place, count: u32) -> Result<(), Errno> {
+        let flags = rustix::fs::XattrFlags::empty();
+        match place.set_xattr(self.namespace().lower_links(), &count.to_le_bytes(), flags) {
+            Err(Errno::EPERM) if self.namespace() == Namespace::User => Ok(()),
+            set => set,
+        }
+    }
+
+    /// Returns whether a file beside hides a name in layers below, as fuse-overlayfs does where it may make no devices.
+    pub(super) fn is_hidden_by_name(&self, directory: &OwnedFd, name: &[u8]) -> bool {
+        self.options.foreign && {
+            let marker = [marks::WHITEOUT_PREFIX, name].concat();
+            rustix::fs::statat(directory, &marker[..], AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        }
+    }
+
+    /// Returns whether a name is one that hides others, and so never seen.
+    pub(super) fn is_marker(&self, name: &[u8]) -> bool {
+        self.options.foreign && name.starts_with(marks::WHITEOUT_PREFIX)
+    }
+}
+
+/// Returns a node's name in the link index.
+pub(super) fn index_name(stack: &Stack, node: NodeId) -> String {
+    match stack.is_of_directories() {
+        false => node.0.to_string(),
+        true => {
+            let key = u128::from_le_bytes(stack.key(node).try_into().unwrap_or_default());
+            format!("{key:032x}")
+        }
+    }
+}
+
+fn node_of_index_name(stack: &Stack, name: &[u8]) -> Option<NodeId> {
+    let name = std::str::from_utf8(name).ok()?;
+    match stack.is_of_directories() {
+        false => name.parse().ok().map(NodeId),
+        true => stack.node_of_key(&u128::from_str_radix(name, 16).ok()?.to_le_bytes()),
     }
 }
 
@@ -377,7 +512,7 @@ pub(super) fn shown_device(stat: &Stat) -> u64 {
 }
 
 pub(super) fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+    marks::is_whiteout(stat.st_mode, stat.st_rdev)
 }
 
 pub(super) fn kind_of(mode: u32) -> Kind {

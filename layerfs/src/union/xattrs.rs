@@ -3,6 +3,7 @@
 use super::Ino;
 use super::Union;
 use crate::errno::Errno;
+use crate::marks;
 
 /// Whether an attribute must be new or must exist (`setxattr(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +16,18 @@ pub enum XattrFlag {
     Replace,
 }
 
-/// Returns whether a name is the union's own bookkeeping.
-fn is_hidden(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.ply.") || name.starts_with(b"trusted.overlay.")
-}
-
 impl Union {
+    /// Returns whether a name is bookkeeping: the union's own, and in plain directories that of other unions too.
+    fn is_hidden(&self, name: &[u8]) -> bool {
+        match self.stack.is_of_directories() {
+            true => marks::is_bookkeeping(name),
+            false => name.starts_with(b"trusted.ply.") || name.starts_with(b"trusted.overlay."),
+        }
+    }
+
     /// Returns an attribute's value.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Errno> {
-        if is_hidden(name) {
+        if self.is_hidden(name) {
             return Err(Errno::ENODATA);
         }
         let mut table = self.table.lock();
@@ -44,7 +48,7 @@ impl Union {
         let node = table.get(ino)?;
         if node.in_upper {
             let names = self.place(&mut table, ino)?.list_xattrs()?;
-            return Ok(names.into_iter().filter(|name| !is_hidden(name)).collect());
+            return Ok(names.into_iter().filter(|name| !self.is_hidden(name)).collect());
         }
         let lower = node.lower.ok_or(Errno::ESTALE)?;
         Ok(self
@@ -62,9 +66,19 @@ impl Union {
         value: &[u8],
         flag: XattrFlag,
     ) -> Result<(), Errno> {
-        if is_hidden(name) {
+        if self.is_hidden(name) {
             return Err(Errno::EPERM);
         }
+        self.changing(ino, || self.set_xattr_in_upper(ino, name, value, flag))
+    }
+
+    fn set_xattr_in_upper(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        flag: XattrFlag,
+    ) -> Result<(), Errno> {
         let mut table = self.table.lock();
         self.copy_up(&mut table, ino)?;
         table.get_mut(ino)?.forget_inheritance();
@@ -78,13 +92,15 @@ impl Union {
 
     /// Removes an attribute.
     pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), Errno> {
-        if is_hidden(name) {
+        if self.is_hidden(name) {
             return Err(Errno::ENODATA);
         }
         self.getxattr(ino, name)?;
-        let mut table = self.table.lock();
-        self.copy_up(&mut table, ino)?;
-        table.get_mut(ino)?.forget_inheritance();
-        self.place(&mut table, ino)?.remove_xattr(name)
+        self.changing(ino, || {
+            let mut table = self.table.lock();
+            self.copy_up(&mut table, ino)?;
+            table.get_mut(ino)?.forget_inheritance();
+            self.place(&mut table, ino)?.remove_xattr(name)
+        })
     }
 }
