@@ -115,7 +115,9 @@ pub(super) fn read(
     namespace: Namespace,
 ) -> Result<(Index, Directories), DirectoriesError> {
     let lowest_first = || directories.iter().rev();
-    let roots: Vec<OwnedFd> = lowest_first().map(|path| root(path)).collect::<Result<_, _>>()?;
+    let roots: Vec<OwnedFd> = lowest_first()
+        .map(|path| root(path))
+        .collect::<Result<_, _>>()?;
     let mut tree = TreeBuilder::new();
     let mut gathered = Gathered::default();
     let layers = lowest_first().map(PathBuf::as_path).zip(&roots).collect();
@@ -136,7 +138,10 @@ pub(super) fn read(
     let mut nodes = HashMap::with_capacity(index.nodes().len());
     for (number, node) in index.nodes().iter().enumerate() {
         if let ContentAt::Host(file) = index.content(node) {
-            nodes.insert(gathered.files[file as usize].identity, NodeId(number as u32));
+            nodes.insert(
+                gathered.files[file as usize].identity,
+                NodeId(number as u32),
+            );
         }
     }
     let contents = Directories {
@@ -220,7 +225,13 @@ fn open_below(root: BorrowedFd<'_>, names: &[&[u8]], flags: OFlags) -> io::Resul
         if next.is_some_and(|next| path.len() + next.len() > PATH_AT_ONCE) {
             let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let at = from.as_ref().map_or(root, AsFd::as_fd);
-            from = Some(rustix::fs::openat2(at, &path[..], step, Mode::empty(), resolve)?);
+            from = Some(rustix::fs::openat2(
+                at,
+                &path[..],
+                step,
+                Mode::empty(),
+                resolve,
+            )?);
             path.clear();
         }
     }
@@ -228,7 +239,13 @@ fn open_below(root: BorrowedFd<'_>, names: &[&[u8]], flags: OFlags) -> io::Resul
         path.push(b'.');
     }
     let at = from.as_ref().map_or(root, AsFd::as_fd);
-    Ok(rustix::fs::openat2(at, &path[..], flags, Mode::empty(), resolve)?)
+    Ok(rustix::fs::openat2(
+        at,
+        &path[..],
+        flags,
+        Mode::empty(),
+        resolve,
+    )?)
 }
 
 impl Directories {

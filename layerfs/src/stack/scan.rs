@@ -110,7 +110,9 @@ impl Scan<'_> {
     }
 
     fn failed(&self, file: Option<u32>, source: io::Error) -> DirectoriesError {
-        let names = file.map(|file| self.gathered.path(file)).unwrap_or_default();
+        let names = file
+            .map(|file| self.gathered.path(file))
+            .unwrap_or_default();
         let mut path = PathBuf::from(self.path);
         path.extend(names.into_iter().map(std::ffi::OsStr::from_bytes));
         DirectoriesError::Io { path, source }
@@ -264,7 +266,10 @@ fn xattrs(directory: &OwnedFd, name: &[u8], kind: Kind) -> io::Result<Vec<(Vec<u
         Err(error) => return Err(error.into()),
     };
     let mut found = Vec::new();
-    for attribute in listed.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+    for attribute in listed
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         if attribute == b"system.posix_acl_default" && kind != Kind::Directory {
             continue;
         }
@@ -307,7 +312,8 @@ fn kind_of(mode: u32) -> Option<Kind> {
 fn merge(layer: Layer, tree: &mut TreeBuilder, gathered: &mut Gathered) -> Result<(), TooLarge> {
     let moved = redirected(&layer, tree, gathered);
     // What a redirect leads to is what was there before this layer changed anything.
-    let copies = tree.copy_directories(&moved.iter().map(|(_, below)| *below).collect::<Vec<_>>())?;
+    let copies =
+        tree.copy_directories(&moved.iter().map(|(_, below)| *below).collect::<Vec<_>>())?;
     let moved: HashMap<usize, BuildId> = moved
         .into_iter()
         .zip(copies)
@@ -382,11 +388,7 @@ fn directory_at(tree: &TreeBuilder, directory: BuildId, name: &[u8]) -> Option<B
 }
 
 /// Finds what the layer's redirected directories are merged with, and gives its metacopies their data.
-fn redirected(
-    layer: &Layer,
-    tree: &TreeBuilder,
-    gathered: &mut Gathered,
-) -> Vec<(usize, BuildId)> {
+fn redirected(layer: &Layer, tree: &TreeBuilder, gathered: &mut Gathered) -> Vec<(usize, BuildId)> {
     let mut moved = Vec::new();
     if !(layer.entries.iter()).any(|entry| entry.redirect.is_some() || entry.is_metacopy) {
         return moved;
@@ -411,9 +413,8 @@ fn redirected(
             Some(Found::Node(found)) => Some(found),
             _ => None,
         };
-        let directory = found.filter(|&found| {
-            entry.meta.kind == Kind::Directory && tree.is_directory(found)
-        });
+        let directory =
+            found.filter(|&found| entry.meta.kind == Kind::Directory && tree.is_directory(found));
         if let (Some(directory), true) = (directory, entry.redirect.is_some()) {
             moved.push((position, directory));
         }

@@ -311,7 +311,7 @@ impl Reading<'_> {
         let directory = self.union.directory_fd(self.table, self.directory)?;
         let place = Place::Named(directory, name.into());
         let parent = self.table.get(self.directory)?.lower;
-        let below = match self.union.below(parent, name, &place, kind) {
+        let below = match self.union.below(self.table, parent, name, &place, kind) {
             Err(Errno::EIO) => None,
             below => below?.numbered,
         };

@@ -166,7 +166,7 @@ impl Union {
             return Ok(table.insert(node));
         }
         let parent_lower = table.get(parent)?.lower;
-        let below = self.below(parent_lower, name, place, kind)?;
+        let below = self.below(table, parent_lower, name, place, kind)?;
         let number = below.numbered.map_or(own, Ino::of_lower);
         let mut node = Node::new(kind, number, parent, name);
         node.lower = below.lower;
@@ -183,6 +183,7 @@ impl Union {
     /// Finds what a file of the upper has below, under `parent` or elsewhere.
     pub(super) fn below(
         &self,
+        table: &Table,
         parent: Option<NodeId>,
         name: &[u8],
         place: &Place,
@@ -193,10 +194,17 @@ impl Union {
         let origin = upper.origin(&self.stack, place);
         let origin = origin.filter(|origin| is_alike(&origin.node));
         let remembered = origin.map(|origin| origin.node);
+        // A file with several lower names that are not in the link index is another one than those that are left.
+        let is_other = |node: &NodeId| {
+            let is_shared = kind != Kind::Directory && self.stack.meta(*node).nlink > 1;
+            is_shared && !table.copied.contains(node)
+        };
         let by_name = || {
             let found = match upper.redirect(place) {
                 Some(Redirect::Absolute(path)) => self.stack.resolve(&path),
-                Some(Redirect::Beside(name)) => parent.and_then(|dir| self.stack.lookup(dir, &name)),
+                Some(Redirect::Beside(name)) => {
+                    parent.and_then(|dir| self.stack.lookup(dir, &name))
+                }
                 None => parent.and_then(|dir| self.stack.lookup(dir, name)),
             };
             found.filter(is_alike)
@@ -213,11 +221,11 @@ impl Union {
             () if merges => by_name(),
             // As overlayfs answers if the data are not to be found.
             () if metacopy && is_foreign => Some(by_name().ok_or(Errno::EIO)?),
-            () => remembered,
+            () => remembered.filter(|node| metacopy || !is_other(node)),
         };
         Ok(Below {
             lower,
-            numbered: lower.or(remembered),
+            numbered: lower.or(remembered).filter(|node| !is_other(node)),
             metacopy,
         })
     }
@@ -466,6 +474,7 @@ impl Union {
         }
         let free = self.free_name(&mut table, parent, name)?;
         self.copy_up(&mut table, ino)?;
+        self.remember_lower_path(&mut table, ino)?;
         let upper = self.upper()?;
         let place = self.place(&mut table, ino)?;
         let (target, at) = match free.whiteout {

@@ -162,7 +162,7 @@ impl Union {
     /// Writes down, for other programs that read the upper, where below a directory's children or a file's data lie:
     /// they find them by name (`overlayfs.rst`, "Renaming directories" and "Metadata only copy up"), this union by the
     /// origin.
-    fn remember_lower_path(&self, table: &mut Table, ino: Ino) -> Result<(), Errno> {
+    pub(super) fn remember_lower_path(&self, table: &mut Table, ino: Ino) -> Result<(), Errno> {
         let node = table.get(ino)?;
         let (kind, lower) = (node.kind, node.lower);
         if lower.is_none() {

@@ -391,8 +391,10 @@ impl Upper {
         let is_marked = |name: &str| place.xattr(name).is_ok_and(|value| value == b"y");
         match self.options.foreign {
             false => is_marked(self.namespace().opaque()),
-            true => marks::OPAQUE_ATTRIBUTES.iter().any(|name| is_marked(name))
-                || place.has_inside(marks::OPAQUE_MARKER),
+            true => {
+                marks::OPAQUE_ATTRIBUTES.iter().any(|name| is_marked(name))
+                    || place.has_inside(marks::OPAQUE_MARKER)
+            }
         }
     }
 

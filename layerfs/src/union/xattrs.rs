@@ -48,7 +48,10 @@ impl Union {
         let node = table.get(ino)?;
         if node.in_upper {
             let names = self.place(&mut table, ino)?.list_xattrs()?;
-            return Ok(names.into_iter().filter(|name| !self.is_hidden(name)).collect());
+            return Ok(names
+                .into_iter()
+                .filter(|name| !self.is_hidden(name))
+                .collect());
         }
         let lower = node.lower.ok_or(Errno::ESTALE)?;
         Ok(self
