@@ -18,6 +18,7 @@ mod kill;
 mod load;
 mod logs;
 mod mount;
+pub(crate) mod mount_helper;
 mod ps;
 mod pull;
 mod push;

@@ -27,6 +27,9 @@ fn main() -> ExitCode {
     {
         return runtime::monitor::main();
     }
+    if commands::mount_helper::is_meant(std::env::args_os()) {
+        return commands::mount_helper::main();
+    }
     let cli = match commands::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return command_error::usage(&error),

@@ -4,7 +4,9 @@
 
 mod filesystem;
 mod mount_point;
+mod owners;
 mod placement;
+mod translation;
 mod workers;
 
 use std::fs::File;
@@ -20,6 +22,9 @@ use rustix::mount::UnmountFlags;
 
 use self::filesystem::Adaptor;
 use self::mount_point::MountPoint;
+pub use self::owners::IdMap;
+pub use self::owners::IdRange;
+pub use self::owners::Owners;
 use crate::union::Union;
 
 /// How to mount.
@@ -30,8 +35,24 @@ pub struct MountOptions {
     /// How many threads answer requests, beside those that wait for disks. One follows its clients from CPU to CPU;
     /// more only serve several clients better on a machine with many.
     pub threads: usize,
-    /// Whether setuid bits and device nodes have an effect: only where nobody else than a container sees the mount.
-    pub setuid_and_devices: bool,
+    /// What the mount table shows as the filesystem's kind, after `fuse.`.
+    pub subtype: &'static str,
+    /// Whether set-user-ID bits have an effect: only where nobody else than a container sees the mount.
+    pub setuid: bool,
+    /// Whether device nodes have an effect.
+    pub devices: bool,
+    /// Whether nothing can be executed.
+    pub noexec: bool,
+    /// Whether nothing can be changed by this mount.
+    pub read_only: bool,
+    /// Whether data that a program asks to be written to the disk are; a crash of the host may cost them otherwise.
+    pub durable: bool,
+    /// Whether there are access control lists (`acl(5)`).
+    pub acl: bool,
+    /// How owners are shown.
+    pub owners: Owners,
+    /// A label for all files (SELinux, "context").
+    pub context: Option<String>,
 }
 
 impl Default for MountOptions {
@@ -39,7 +60,15 @@ impl Default for MountOptions {
         MountOptions {
             source: "ply".to_owned(),
             threads: 1,
-            setuid_and_devices: false,
+            subtype: "ply",
+            setuid: false,
+            devices: false,
+            noexec: false,
+            read_only: false,
+            durable: true,
+            acl: true,
+            owners: Owners::default(),
+            context: None,
         }
     }
 }
@@ -71,7 +100,7 @@ pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> io
         _ => None,
     };
     let notifier = Arc::new(OnceLock::new());
-    let adaptor = Adaptor::new(union, alone, notifier.clone());
+    let adaptor = Adaptor::new(union, alone, notifier.clone(), options);
     let session = fuser::Session::from_fd(adaptor, device.into(), SessionACL::All, config);
     match session {
         Ok(session) => {

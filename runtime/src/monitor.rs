@@ -182,7 +182,8 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
         &root,
         &fuse::MountOptions {
             source: "ply".to_owned(),
-            setuid_and_devices: true,
+            setuid: true,
+            devices: true,
             ..fuse::MountOptions::default()
         },
     )
@@ -328,7 +329,7 @@ fn write_hostname(union: &Union, hostname: &str) -> io::Result<()> {
                 umask: 0,
             };
             union
-                .create(Caller::ROOT, etc.ino, b"hostname", mode, false)?
+                .create(Caller::ROOT, etc.ino, b"hostname", mode, Access::PLAIN)?
                 .1
         }
     };

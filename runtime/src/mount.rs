@@ -1,4 +1,7 @@
-//! Mounting images, single layers and containers' trees on the host, to browse them.
+//! Mounting images, single layers, containers' trees and unions of plain directories on the host.
+
+mod directories;
+mod options;
 
 use std::fs::File;
 use std::io;
@@ -20,6 +23,9 @@ use rustix::mount::MountAttrFlags;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use self::directories::mount_directories;
+pub use self::options::OptionsError;
+pub use self::options::UnionOptions;
 use crate::Engine;
 use crate::container::ContainerError;
 use crate::container::ContainerId;
@@ -28,6 +34,7 @@ use crate::container::RunningTree;
 use crate::container::StoppedTree;
 use crate::image::Image;
 use crate::image::ImageError;
+use crate::image::words;
 use crate::sys;
 
 /// What keeps an image from being mounted.
@@ -52,8 +59,40 @@ pub enum MountError {
         /// How many it has.
         count: usize,
     },
+    /// The lower directories cannot be read.
+    #[error("lowerdir {0}")]
+    Directories(layerfs::DirectoriesError),
+    /// The upper or work directory cannot be used.
+    #[error("{name} {path}: {}", words(source))]
+    Directory {
+        /// The option that names it.
+        name: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The upper and the work directory are not separate.
+    #[error("workdir {work} and upperdir {upper} must be separate subtrees")]
+    Nested {
+        /// The upper.
+        upper: PathBuf,
+        /// The work directory.
+        work: PathBuf,
+    },
+    /// Nothing can be renamed from the one to the other.
+    #[error("workdir {work} and upperdir {upper} must be on the same filesystem")]
+    OtherFilesystem {
+        /// The upper.
+        upper: PathBuf,
+        /// The work directory.
+        work: PathBuf,
+    },
+    /// Another union writes the upper.
+    #[error("upperdir {0} is in use by another mount")]
+    InUse(PathBuf),
     /// The mount point cannot be mounted on.
-    #[error("cannot mount on {path}: {source}")]
+    #[error("cannot mount on {path}: {}", words(source))]
     MountPoint {
         /// The mount point.
         path: PathBuf,
@@ -68,7 +107,8 @@ pub struct ServedMount {
     mounted: Mounted,
     /// A container that must not be started meanwhile.
     _tree: Option<StoppedTree>,
-    record: Record,
+    /// Where the engine has noted it, if it has.
+    record: Option<Record>,
 }
 
 impl ServedMount {
@@ -80,7 +120,9 @@ impl ServedMount {
             record,
         } = self;
         let served = mounted.run();
-        let _ = std::fs::remove_file(&record.path);
+        if let Some(record) = record {
+            let _ = std::fs::remove_file(&record.path);
+        }
         served
     }
 }
@@ -189,7 +231,7 @@ impl Engine {
             Ok(record) => Ok(ServedMount {
                 mounted,
                 _tree: tree,
-                record,
+                record: Some(record),
             }),
             Err(error) => {
                 let _ = fuse::unmount(mountpoint, mounted.id());

@@ -1,5 +1,6 @@
 //! The requests, one function each.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,9 +16,7 @@ use std::time::SystemTime;
 use fuser::BackingId;
 use fuser::BsdFileFlags;
 use fuser::CopyFileRangeFlags;
-use fuser::FileAttr;
 use fuser::FileHandle;
-use fuser::FileType;
 use fuser::Filesystem;
 use fuser::FopenFlags;
 use fuser::Generation;
@@ -44,29 +43,38 @@ use fuser::Request;
 use fuser::TimeOrNow;
 use fuser::WriteFlags;
 
+use super::MountOptions;
+use super::owners::Owners;
 use super::placement::Placement;
+use super::translation::EVER;
+use super::translation::attr_ttl;
+use super::translation::decode_device;
+use super::translation::file_attr;
+use super::translation::file_type;
+use super::translation::ino;
+use super::translation::is_acl;
+use super::translation::kind;
+use super::translation::missing;
+use super::translation::nothing_but;
+use super::translation::refusal;
+use super::translation::reply_attr;
+use super::translation::reply_bytes;
+use super::translation::reply_empty;
+use super::translation::reply_entry;
+use super::translation::set_time;
 use super::workers::Workers;
 use crate::errno::Errno;
-use crate::index::Kind;
-use crate::index::Timespec;
 use crate::stack::Wait;
 use crate::union::Access;
-use crate::union::Attr;
 use crate::union::Backing;
 use crate::union::Caller;
 use crate::union::Detail;
-use crate::union::Entry;
 use crate::union::Ino;
-use crate::union::Listed;
 use crate::union::NewMode;
 use crate::union::Opened;
 use crate::union::SetAttr;
-use crate::union::SetTime;
 use crate::union::Union;
 use crate::union::XattrFlag;
-
-/// As good as for ever: what the kernel knows only changes through its own requests.
-const EVER: Duration = Duration::from_secs(1 << 30);
 
 /// What is read from a disk without giving it to another thread, if no request is waiting: handing over takes as long.
 const READ_AT_ONCE: usize = 128 << 10;
@@ -83,6 +91,9 @@ pub(super) struct Adaptor {
     notifier: Arc<OnceLock<Notifier>>,
     /// Only if one thread answers.
     placement: Option<Placement>,
+    owners: Arc<Owners>,
+    durable: bool,
+    acl: bool,
 }
 
 impl Adaptor {
@@ -91,6 +102,7 @@ impl Adaptor {
         union: Arc<Union>,
         device: Option<OwnedFd>,
         notifier: Arc<OnceLock<Notifier>>,
+        options: &MountOptions,
     ) -> Adaptor {
         Adaptor {
             union,
@@ -100,6 +112,9 @@ impl Adaptor {
             kills_privileges: false,
             notifier,
             placement: device.map(Placement::new),
+            owners: Arc::new(options.owners.clone()),
+            durable: options.durable,
+            acl: options.acl,
         }
     }
 
@@ -115,6 +130,29 @@ impl Adaptor {
         !self.kills_privileges || request.uid() == 0
     }
 
+    fn access(&self, request: &Request) -> Access {
+        Access {
+            passthrough: self.passes_through(),
+            keeps_privileges: self.keeps_privileges(request),
+        }
+    }
+
+    /// Returns the value that a file gets for an attribute that is set.
+    fn attribute_to_store<'v>(
+        &self,
+        name: &OsStr,
+        value: &'v [u8],
+    ) -> Result<Cow<'v, [u8]>, Errno> {
+        match is_acl(name) {
+            true if !self.acl => Err(Errno::EOPNOTSUPP),
+            true if !self.owners.are_same() => {
+                let stored = self.owners.acl_stored(value).ok_or(Errno::EINVAL)?;
+                Ok(Cow::Owned(stored))
+            }
+            _ => Ok(Cow::Borrowed(value)),
+        }
+    }
+
     fn kill_privileges(&self, ino: Ino) {
         if let Ok(true) = self.union.kill_privileges(ino) {
             mode_changed(&self.notifier, ino);
@@ -124,6 +162,16 @@ impl Adaptor {
     fn nobody_else_asks(&self) -> bool {
         let placement = self.placement.as_ref();
         placement.is_some_and(|placement| !placement.requests_wait())
+    }
+
+    /// Returns the owner of what the request makes.
+    fn caller(&self, request: &Request) -> Result<Caller, Errno> {
+        let users = self.owners.users.stored(request.uid());
+        let groups = self.owners.groups.stored(request.gid());
+        Ok(Caller {
+            uid: users.ok_or(Errno::EOVERFLOW)?,
+            gid: groups.ok_or(Errno::EOVERFLOW)?,
+        })
     }
 
     fn follow(&self, request: &Request) {
@@ -191,168 +239,12 @@ fn flush_flag(opened: &Opened) -> FopenFlags {
     }
 }
 
-fn ino(number: INodeNo) -> Ino {
-    Ino(number.0)
-}
-
-fn caller(request: &Request) -> Caller {
-    Caller {
-        uid: request.uid(),
-        gid: request.gid(),
-    }
-}
-
-fn refusal(error: Errno) -> fuser::Errno {
-    fuser::Errno::from_i32(error.0)
-}
-
-fn time(time: Timespec) -> SystemTime {
-    let nanos = Duration::from_nanos(u64::from(time.nanos));
-    let secs = Duration::from_secs(time.secs.unsigned_abs());
-    match time.secs < 0 {
-        true => SystemTime::UNIX_EPOCH - secs + nanos,
-        false => SystemTime::UNIX_EPOCH + secs + nanos,
-    }
-}
-
-fn timespec(time: SystemTime) -> Timespec {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => Timespec {
-            secs: after.as_secs() as i64,
-            nanos: after.subsec_nanos(),
-        },
-        Err(before) => {
-            let before = before.duration();
-            match before.subsec_nanos() {
-                0 => Timespec {
-                    secs: -(before.as_secs() as i64),
-                    nanos: 0,
-                },
-                nanos => Timespec {
-                    secs: -(before.as_secs() as i64) - 1,
-                    nanos: 1_000_000_000 - nanos,
-                },
-            }
-        }
-    }
-}
-
-fn set_time(set: TimeOrNow) -> SetTime {
-    match set {
-        TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::To(timespec(time)),
-    }
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::File => FileType::RegularFile,
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::CharDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::Socket => FileType::Socket,
-    }
-}
-
-fn kind(mode: u32) -> Option<Kind> {
-    Some(match mode & libc::S_IFMT {
-        libc::S_IFREG | 0 => Kind::File,
-        libc::S_IFCHR => Kind::CharDevice,
-        libc::S_IFBLK => Kind::BlockDevice,
-        libc::S_IFIFO => Kind::Fifo,
-        libc::S_IFSOCK => Kind::Socket,
-        _ => return None,
-    })
-}
-
-/// The kernel's device number: twelve bits of major in the middle of twenty of minor (`new_encode_dev`).
-fn encode_device(device: u64) -> u32 {
-    let (major, minor) = (libc::major(device), libc::minor(device));
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
-}
-
-fn decode_device(device: u32) -> u64 {
-    libc::makedev(
-        (device >> 8) & 0xfff,
-        (device & 0xff) | ((device >> 12) & 0xfff00),
-    )
-}
-
-fn file_attr(attr: &Attr, ino: Ino) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(ino.0),
-        size: attr.size,
-        blocks: attr.blocks,
-        atime: time(attr.atime),
-        mtime: time(attr.mtime),
-        ctime: time(attr.ctime),
-        crtime: SystemTime::UNIX_EPOCH,
-        kind: file_type(attr.kind),
-        perm: attr.mode,
-        nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
-        rdev: encode_device(attr.rdev),
-        blksize: 4096,
-        flags: 0,
-    }
-}
-
-/// Attributes are asked for again each time when the node goes by another number than `stat(2)` shows, since an entry
-/// can only name one.
-fn attr_ttl(entry: &Entry) -> Duration {
-    match entry.attr.ino == entry.ino {
-        true => EVER,
-        false => Duration::ZERO,
-    }
-}
-
-fn reply_entry(reply: ReplyEntry, result: Result<Entry, Errno>) {
-    match result {
-        Ok(entry) => {
-            let attr = file_attr(&entry.attr, entry.ino);
-            reply.entry_with_ttls(&attr_ttl(&entry), &EVER, &attr, Generation(0));
-        }
-        Err(error) => reply.error(refusal(error)),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(refusal(error)),
-    }
-}
-
-fn reply_attr(reply: ReplyAttr, asked: Ino, result: Result<Attr, Errno>) {
-    match result {
-        Ok(attr) => {
-            let ttl = if attr.ino == asked {
-                EVER
-            } else {
-                Duration::ZERO
-            };
-            reply.attr(&ttl, &file_attr(&attr, attr.ino));
-        }
-        Err(error) => reply.error(refusal(error)),
-    }
-}
-
-fn reply_bytes(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, Errno>) {
-    match result {
-        Ok(bytes) if size == 0 => reply.size(bytes.len() as u32),
-        Ok(bytes) if bytes.len() > size as usize => reply.error(refusal(Errno::ERANGE)),
-        Ok(bytes) => reply.data(&bytes),
-        Err(error) => reply.error(refusal(error)),
-    }
-}
-
 impl Filesystem for Adaptor {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        if self.acl {
+            let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
+        }
         for wanted in [
-            InitFlags::FUSE_POSIX_ACL,
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
@@ -380,7 +272,7 @@ impl Filesystem for Adaptor {
         self.follow(request);
         match self.union.lookup(ino(parent), name.as_bytes()) {
             Err(Errno::ENOENT) => reply.entry(&EVER, &missing(), Generation(0)),
-            result => reply_entry(reply, result),
+            result => reply_entry(&self.owners, reply, result),
         }
     }
 
@@ -390,7 +282,12 @@ impl Filesystem for Adaptor {
 
     fn getattr(&self, request: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.follow(request);
-        reply_attr(reply, ino(number), self.union.getattr(ino(number)));
+        reply_attr(
+            &self.owners,
+            reply,
+            ino(number),
+            self.union.getattr(ino(number)),
+        );
     }
 
     fn setattr(
@@ -412,22 +309,30 @@ impl Filesystem for Adaptor {
         reply: ReplyAttr,
     ) {
         self.follow(request);
-        let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
+        let uid = uid.map(|uid| self.owners.users.stored(uid).ok_or(Errno::EINVAL));
+        let gid = gid.map(|gid| self.owners.groups.stored(gid).ok_or(Errno::EINVAL));
+        let (uid, gid) = match (uid.transpose(), gid.transpose()) {
+            (Ok(uid), Ok(gid)) => (uid, gid),
+            (Err(error), _) | (_, Err(error)) => return reply.error(refusal(error)),
+        };
         let set = SetAttr {
             mode,
             uid,
             gid,
             size,
-            atime,
-            mtime,
+            atime: atime.map(set_time),
+            mtime: mtime.map(set_time),
             kills_privileges: !self.keeps_privileges(request),
         };
-        if size.is_some_and(|size| size > 0) && self.union.copies_much(ino(number)) {
+        let ino = ino(number);
+        let takes_long = size.is_some_and(|size| size > 0) && self.union.copies_much(ino);
+        if takes_long || self.union.copies_much_at_any_change(ino) {
+            let owners = self.owners.clone();
             self.in_a_worker(move |union| {
-                reply_attr(reply, ino(number), union.setattr(ino(number), &set));
+                reply_attr(&owners, reply, ino, union.setattr(ino, &set));
             });
         } else {
-            reply_attr(reply, ino(number), self.union.setattr(ino(number), &set));
+            reply_attr(&self.owners, reply, ino, self.union.setattr(ino, &set));
         }
     }
 
@@ -453,7 +358,7 @@ impl Filesystem for Adaptor {
             let rdev = decode_device(rdev);
             let name = name.as_bytes();
             self.union.mknod(
-                caller(request),
+                self.caller(request)?,
                 ino(parent),
                 name,
                 kind,
@@ -464,7 +369,7 @@ impl Filesystem for Adaptor {
                 rdev,
             )
         });
-        reply_entry(reply, made);
+        reply_entry(&self.owners, reply, made);
     }
 
     fn mkdir(
@@ -477,19 +382,12 @@ impl Filesystem for Adaptor {
         reply: ReplyEntry,
     ) {
         self.follow(request);
-        let name = name.as_bytes();
-        reply_entry(
-            reply,
-            self.union.mkdir(
-                caller(request),
-                ino(parent),
-                name,
-                NewMode {
-                    bits: mode & 0o7777,
-                    umask,
-                },
-            ),
-        );
+        let bits = mode & 0o7777;
+        let made = self.caller(request).and_then(|caller| {
+            let (name, mode) = (name.as_bytes(), NewMode { bits, umask });
+            self.union.mkdir(caller, ino(parent), name, mode)
+        });
+        reply_entry(&self.owners, reply, made);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -512,12 +410,11 @@ impl Filesystem for Adaptor {
     ) {
         self.follow(request);
         let target = target.as_os_str().as_bytes();
-        let name = name.as_bytes();
-        reply_entry(
-            reply,
-            self.union
-                .symlink(caller(request), ino(parent), name, target),
-        );
+        let made = self.caller(request).and_then(|caller| {
+            let name = name.as_bytes();
+            self.union.symlink(caller, ino(parent), name, target)
+        });
+        reply_entry(&self.owners, reply, made);
     }
 
     fn rename(
@@ -533,7 +430,15 @@ impl Filesystem for Adaptor {
         self.follow(request);
         let from = (ino(parent), name.as_bytes());
         let to = (ino(new_parent), new_name.as_bytes());
-        reply_empty(reply, self.union.rename(from, to, flags.bits()));
+        if !self.union.copies_much_to_rename(from.0, from.1) {
+            return reply_empty(reply, self.union.rename(from, to, flags.bits()));
+        }
+        let (name, new_name) = (name.to_owned(), new_name.to_owned());
+        self.in_a_worker(move |union| {
+            let from = (ino(parent), name.as_bytes());
+            let to = (ino(new_parent), new_name.as_bytes());
+            reply_empty(reply, union.rename(from, to, flags.bits()));
+        });
     }
 
     fn link(
@@ -545,16 +450,20 @@ impl Filesystem for Adaptor {
         reply: ReplyEntry,
     ) {
         self.follow(request);
-        let name = new_name.as_bytes();
-        reply_entry(reply, self.union.link(ino(number), ino(new_parent), name));
+        let (ino, parent) = (ino(number), ino(new_parent));
+        if !self.union.copies_much_at_any_change(ino) {
+            let linked = self.union.link(ino, parent, new_name.as_bytes());
+            return reply_entry(&self.owners, reply, linked);
+        }
+        let (name, owners) = (new_name.to_owned(), self.owners.clone());
+        self.in_a_worker(move |union| {
+            reply_entry(&owners, reply, union.link(ino, parent, name.as_bytes()));
+        });
     }
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.follow(request);
-        let access = Access {
-            passthrough: self.passes_through(),
-            keeps_privileges: self.keeps_privileges(request),
-        };
+        let access = self.access(request);
         let writes = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
         if writes && flags.0 & libc::O_TRUNC == 0 && self.union.copies_much(ino(number)) {
             let notifier = self.notifier.clone();
@@ -584,23 +493,17 @@ impl Filesystem for Adaptor {
         reply: ReplyCreate,
     ) {
         self.follow(request);
-        let (caller, name) = (caller(request), name.as_bytes());
-        let through = self.passes_through();
-        let made = self.union.create(
-            caller,
-            ino(parent),
-            name,
-            NewMode {
-                bits: mode & 0o7777,
-                umask,
-            },
-            through,
-        );
+        let bits = mode & 0o7777;
+        let access = self.access(request);
+        let made = self.caller(request).and_then(|caller| {
+            let (name, mode) = (name.as_bytes(), NewMode { bits, umask });
+            self.union.create(caller, ino(parent), name, mode, access)
+        });
         let (entry, opened) = match made {
             Ok(made) => made,
             Err(error) => return reply.error(refusal(error)),
         };
-        let attr = file_attr(&entry.attr, entry.ino);
+        let attr = file_attr(&self.owners, &entry.attr, entry.ino);
         let handle = FileHandle(opened.handle);
         let generation = Generation(0);
         if let Some(backing) = &opened.backing {
@@ -707,6 +610,10 @@ impl Filesystem for Adaptor {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
+        if !self.durable {
+            // The kernel stops asking.
+            return reply.error(refusal(Errno::ENOSYS));
+        }
         self.in_a_worker(move |union| reply_empty(reply, union.fsync(handle.0, data_only)));
     }
 
@@ -760,7 +667,10 @@ impl Filesystem for Adaptor {
             .union
             .read_directory(ino(number), offset, Detail::Entries, |listed| {
                 let (attr, ttl) = match &listed.entry {
-                    Some(entry) => (file_attr(&entry.attr, entry.ino), attr_ttl(entry)),
+                    Some(entry) => (
+                        file_attr(&self.owners, &entry.attr, entry.ino),
+                        attr_ttl(entry),
+                    ),
                     // Of `.` and `..`, and of a name that is gone, only the number and the kind are looked at.
                     None => (nothing_but(listed), Duration::ZERO),
                 };
@@ -774,6 +684,9 @@ impl Filesystem for Adaptor {
     }
 
     fn fsyncdir(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        if !self.durable {
+            return reply.error(refusal(Errno::ENOSYS));
+        }
         self.in_a_worker(move |union| reply_empty(reply, union.fsyncdir(ino(number))));
     }
 
@@ -812,11 +725,19 @@ impl Filesystem for Adaptor {
             libc::XATTR_REPLACE => XattrFlag::Replace,
             _ => XattrFlag::Any,
         };
-        reply_empty(
-            reply,
-            self.union
-                .setxattr(ino(number), name.as_bytes(), value, flag),
-        );
+        let value = match self.attribute_to_store(name, value) {
+            Ok(value) => value,
+            Err(error) => return reply.error(refusal(error)),
+        };
+        let ino = ino(number);
+        if !self.union.copies_much_at_any_change(ino) {
+            let set = self.union.setxattr(ino, name.as_bytes(), &value, flag);
+            return reply_empty(reply, set);
+        }
+        let (name, value) = (name.to_owned(), value.into_owned());
+        self.in_a_worker(move |union| {
+            reply_empty(reply, union.setxattr(ino, name.as_bytes(), &value, flag));
+        });
     }
 
     fn getxattr(
@@ -828,17 +749,21 @@ impl Filesystem for Adaptor {
         reply: ReplyXattr,
     ) {
         self.follow(request);
-        reply_bytes(
-            reply,
-            size,
-            self.union.getxattr(ino(number), name.as_bytes()),
-        );
+        if is_acl(name) && !self.acl {
+            return reply.error(refusal(Errno::EOPNOTSUPP));
+        }
+        let mut value = self.union.getxattr(ino(number), name.as_bytes());
+        if is_acl(name) && !self.owners.are_same() {
+            value = value.map(|acl| self.owners.acl_shown(&acl));
+        }
+        reply_bytes(reply, size, value);
     }
 
     fn listxattr(&self, _: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
         let names = self.union.listxattr(ino(number)).map(|names| {
             names
                 .into_iter()
+                .filter(|name| self.acl || !is_acl(OsStr::from_bytes(name)))
                 .flat_map(|name| name.into_iter().chain([0]))
                 .collect()
         });
@@ -846,7 +771,17 @@ impl Filesystem for Adaptor {
     }
 
     fn removexattr(&self, _: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(reply, self.union.removexattr(ino(number), name.as_bytes()));
+        if is_acl(name) && !self.acl {
+            return reply.error(refusal(Errno::EOPNOTSUPP));
+        }
+        let ino = ino(number);
+        if !self.union.copies_much_at_any_change(ino) {
+            return reply_empty(reply, self.union.removexattr(ino, name.as_bytes()));
+        }
+        let name = name.to_owned();
+        self.in_a_worker(move |union| {
+            reply_empty(reply, union.removexattr(ino, name.as_bytes()));
+        });
     }
 
     fn fallocate(
@@ -910,35 +845,5 @@ impl Filesystem for Adaptor {
                 Err(error) => reply.error(refusal(error)),
             }
         });
-    }
-}
-
-/// The number and the kind of a name, for what is not looked up.
-fn nothing_but(listed: &Listed<'_>) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(listed.ino.0),
-        kind: file_type(listed.kind),
-        ..missing()
-    }
-}
-
-/// A negative entry: inode 0 says that the name is missing, and may be remembered.
-fn missing() -> FileAttr {
-    FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: SystemTime::UNIX_EPOCH,
-        mtime: SystemTime::UNIX_EPOCH,
-        ctime: SystemTime::UNIX_EPOCH,
-        crtime: SystemTime::UNIX_EPOCH,
-        kind: FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-        flags: 0,
     }
 }

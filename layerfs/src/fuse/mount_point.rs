@@ -42,7 +42,7 @@ impl MountPoint {
         let context = context.as_fd();
         for (key, value) in [
             ("source", options.source.clone()),
-            ("subtype", "ply".to_owned()),
+            ("subtype", options.subtype.to_owned()),
             ("fd", device.as_raw_fd().to_string()),
             ("rootmode", format!("{:o}", libc::S_IFDIR)),
             ("user_id", rustix::process::geteuid().as_raw().to_string()),
@@ -50,16 +50,24 @@ impl MountPoint {
         ] {
             rustix::mount::fsconfig_set_string(context, key, value.as_str())?;
         }
+        if let Some(label) = &options.context {
+            rustix::mount::fsconfig_set_string(context, "context", label.as_str())?;
+        }
         for key in ["default_permissions", "allow_other"] {
             rustix::mount::fsconfig_set_flag(context, key)?;
         }
         rustix::mount::fsconfig_create(context)?;
         let mut attributes = MountAttrFlags::empty();
-        if !options.setuid_and_devices {
-            attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        }
-        if read_only {
-            attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+        for (is_wanted, attribute) in [
+            (!options.setuid, MountAttrFlags::MOUNT_ATTR_NOSUID),
+            (!options.devices, MountAttrFlags::MOUNT_ATTR_NODEV),
+            (options.noexec, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+            (
+                read_only || options.read_only,
+                MountAttrFlags::MOUNT_ATTR_RDONLY,
+            ),
+        ] {
+            attributes.set(attribute, is_wanted);
         }
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
         let mount = rustix::mount::fsmount(context, flags, attributes)?;

@@ -23,6 +23,7 @@ use rustix::mount::OpenTreeFlags;
 
 use super::scan;
 use crate::digest::Digest;
+use crate::errno::Errno;
 use crate::index::ContentAt;
 use crate::index::Index;
 use crate::index::IndexError;
@@ -43,7 +44,7 @@ const PATH_AT_ONCE: usize = 4000;
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoriesError {
     /// One could not be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", words(source))]
     Io {
         /// The directory, or what of it could not be read.
         path: PathBuf,
@@ -56,6 +57,14 @@ pub enum DirectoriesError {
     /// The index could not be kept.
     #[error(transparent)]
     Index(#[from] IndexError),
+}
+
+/// Returns the system's words for an error without Rust's number.
+fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => Errno(number).to_string().to_lowercase(),
+        None => error.to_string(),
+    }
 }
 
 impl From<TooLarge> for DirectoriesError {

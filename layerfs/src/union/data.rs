@@ -210,7 +210,7 @@ impl Union {
         parent: Ino,
         name: &[u8],
         mode: NewMode,
-        passthrough: bool,
+        access: Access,
     ) -> Result<(Entry, Opened), Errno> {
         let mut table = self.table.lock();
         let new = New {
@@ -223,17 +223,13 @@ impl Union {
         let mut made = self.make(&mut table, caller, parent, name, new)?;
         let entry = made.entry(&mut table)?;
         let file = made.file.take().map(File::from);
-        if let (true, Some(file)) = (passthrough, file) {
+        if let (true, Some(file)) = (access.passthrough, file) {
             table.get_mut(made.ino)?.backing = Some(Arc::new(Backing {
                 file,
                 is_lower: false,
                 transport: OnceLock::new(),
             }));
         }
-        let access = Access {
-            passthrough,
-            keeps_privileges: caller.uid == 0,
-        };
         let opened = self.open_in(&mut table, made.ino, access, true)?;
         Ok((entry, opened))
     }

@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -66,6 +67,8 @@ pub struct Upper {
     tmp: OwnedFd,
     index: OwnedFd,
     options: UpperOptions,
+    /// Held as long as others may come for the same directories.
+    _locks: Vec<OwnedFd>,
     next_tmp: AtomicU64,
     /// The name in `work/tmp` of the whiteout that the others are links to.
     whiteout: Mutex<Option<Vec<u8>>>,
@@ -86,11 +89,17 @@ impl Upper {
         Upper::open_with(upper, work, UpperOptions::OWN)
     }
 
-    /// Opens an upper that is there, and its work directory, which is made if it is not.
+    /// Opens an upper that is there, and its work directory, which is made if it is not. `EWOULDBLOCK` if another one
+    /// has been opened on a directory that others may come for.
     pub fn open_with(upper: &Path, work: &Path, options: UpperOptions) -> io::Result<Upper> {
         rustix::process::umask(Mode::empty());
-        fs::create_dir_all(work.join("tmp"))?;
-        fs::create_dir_all(work.join("index"))?;
+        make_closed(work)?;
+        let locks = match options.foreign {
+            true => vec![lock(upper)?, lock(work)?],
+            false => Vec::new(),
+        };
+        make_closed(&work.join("tmp"))?;
+        make_closed(&work.join("index"))?;
         for entry in fs::read_dir(work.join("tmp"))? {
             let path = entry?.path();
             if path.is_dir() && !path.is_symlink() {
@@ -108,6 +117,7 @@ impl Upper {
             tmp: open(&work.join("tmp"))?,
             index: open(&work.join("index"))?,
             options,
+            _locks: locks,
             next_tmp: AtomicU64::new(0),
             whiteout: Mutex::new(None),
         })
@@ -177,6 +187,23 @@ impl Upper {
         *kept = Some(whiteout);
         Ok(linked?)
     }
+}
+
+/// Makes a directory and its parents, closed to other users.
+fn make_closed(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+}
+
+/// Keeps a directory for this process and its children, as long as the descriptor is open.
+fn lock(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Mode::empty())?;
+    let how = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    rustix::fs::flock(&opened, how)?;
+    Ok(opened)
 }
 
 /// A file of the upper: a directory and a name in it, or a descriptor of what has no name.

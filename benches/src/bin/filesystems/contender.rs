@@ -176,7 +176,8 @@ pub(crate) fn serve(arguments: &[String]) {
     let upper = Upper::open(Path::new(upper), Path::new(work)).expect("the upper");
     let union = Arc::new(Union::new(stack, Some(upper)).expect("the union"));
     let options = MountOptions {
-        setuid_and_devices: true,
+        setuid: true,
+        devices: true,
         ..MountOptions::default()
     };
     let mounted = layerfs::fuse::mount(union, Path::new(target), &options).expect("the mount");
