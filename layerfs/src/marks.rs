@@ -9,7 +9,7 @@
 //! | the data are below | `overlay.metacopy` | |
 //!
 //! The attributes of overlayfs are in the `trusted.` namespace or, where that needs a privilege that a user namespace
-//! cannot give, in `user.`. `NAMESPACE.ply.*` are ours.
+//! cannot give, in `user.`. Ours are `overlay.ply.*` beside them, which overlayfs and fuse-overlayfs show to nobody.
 
 use rustix::fs::FileType;
 
@@ -22,6 +22,8 @@ pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 /// Where marks that can do more than hide are written and believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Namespace {
+    /// `trusted.`, in directories of the engine's own that no other union reads.
+    Engine,
     /// `trusted.`: only for the superuser of the host.
     Trusted,
     /// `user.`: for whoever may write the file.
@@ -31,35 +33,37 @@ pub enum Namespace {
 impl Namespace {
     pub(crate) fn origin(self) -> &'static str {
         match self {
-            Namespace::Trusted => "trusted.ply.origin",
-            Namespace::User => "user.ply.origin",
+            Namespace::Engine => "trusted.ply.origin",
+            Namespace::Trusted => "trusted.overlay.ply.origin",
+            Namespace::User => "user.overlay.ply.origin",
         }
     }
 
     pub(crate) fn lower_links(self) -> &'static str {
         match self {
-            Namespace::Trusted => "trusted.ply.lower_links",
-            Namespace::User => "user.ply.lower_links",
+            Namespace::Engine => "trusted.ply.lower_links",
+            Namespace::Trusted => "trusted.overlay.ply.lower_links",
+            Namespace::User => "user.overlay.ply.lower_links",
         }
     }
 
     pub(crate) fn opaque(self) -> &'static str {
         match self {
-            Namespace::Trusted => "trusted.overlay.opaque",
+            Namespace::Engine | Namespace::Trusted => "trusted.overlay.opaque",
             Namespace::User => "user.overlay.opaque",
         }
     }
 
     pub(crate) fn redirect(self) -> &'static str {
         match self {
-            Namespace::Trusted => "trusted.overlay.redirect",
+            Namespace::Engine | Namespace::Trusted => "trusted.overlay.redirect",
             Namespace::User => "user.overlay.redirect",
         }
     }
 
     pub(crate) fn metacopy(self) -> &'static str {
         match self {
-            Namespace::Trusted => "trusted.overlay.metacopy",
+            Namespace::Engine | Namespace::Trusted => "trusted.overlay.metacopy",
             Namespace::User => "user.overlay.metacopy",
         }
     }
@@ -77,7 +81,6 @@ pub(crate) fn is_bookkeeping(name: &[u8]) -> bool {
     [
         &b"trusted.ply."[..],
         b"trusted.overlay.",
-        b"user.ply.",
         b"user.overlay.",
         b"user.fuseoverlayfs.",
     ]

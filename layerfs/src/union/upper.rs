@@ -53,7 +53,7 @@ pub struct UpperOptions {
 impl UpperOptions {
     /// Those of an upper that only unions over the store's layers write.
     pub const OWN: UpperOptions = UpperOptions {
-        namespace: Namespace::Trusted,
+        namespace: Namespace::Engine,
         metacopy: true,
         redirects: true,
         foreign: false,

@@ -80,8 +80,15 @@ fn mount(options: &UnionOptions, mountpoint: &Path) -> Result<Mounted, MountErro
         true => Namespace::User,
         false => Namespace::Trusted,
     };
+    let is_writable = options.upper.is_some() && options.work.is_some() && !options.mount.read_only;
+    let mut lower = options.lower.clone();
+    if let (Some(top), false) = (&options.upper, is_writable) {
+        // Read-only: it is one more lower layer.
+        lower.insert(0, top.clone());
+    }
+    let stack = Stack::of_directories(&lower, namespace).map_err(MountError::Directories)?;
     let upper = match (&options.upper, &options.work) {
-        (Some(upper), Some(work)) if !options.mount.read_only => {
+        (Some(upper), Some(work)) if is_writable => {
             let how = UpperOptions {
                 namespace,
                 metacopy: options.metacopy,
@@ -92,12 +99,6 @@ fn mount(options: &UnionOptions, mountpoint: &Path) -> Result<Mounted, MountErro
         }
         _ => None,
     };
-    let mut lower = options.lower.clone();
-    if let (Some(top), None) = (&options.upper, &upper) {
-        // Read-only: it is one more lower layer.
-        lower.insert(0, top.clone());
-    }
-    let stack = Stack::of_directories(&lower, namespace).map_err(MountError::Directories)?;
     let union = Union::new(Arc::new(stack), upper).map_err(refused(mountpoint))?;
     fuse::mount(Arc::new(union), mountpoint, &options.mount).map_err(refused(mountpoint))
 }
