@@ -43,10 +43,11 @@ fn round(seed: u64, random: &mut Random, over: Over) {
         "{over:?}, seed {seed}, before: {differences:#?}"
     );
     let mut done = Vec::new();
+    let mut held = [None, None];
     for _ in 0..80 {
         let operation = operation(random);
-        let kernel = apply(&sides.path("kernel"), &operation);
-        let ours = apply(&sides.path("ours"), &operation);
+        let kernel = apply(&sides.path("kernel"), &operation, &mut held[0]);
+        let ours = apply(&sides.path("ours"), &operation, &mut held[1]);
         println!("{operation:?} -> {kernel:?}");
         done.push(format!("{operation:?} -> {kernel:?}"));
         assert_eq!(ours, kernel, "{over:?}, seed {seed}: {done:#?}");
@@ -59,6 +60,7 @@ fn round(seed: u64, random: &mut Random, over: Over) {
             );
         }
     }
+    drop(held);
     serving.unmount().expect("unmounted");
     let serving = sides.mount();
     let differences = sides.differences(Links::Compared);

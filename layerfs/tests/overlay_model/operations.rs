@@ -55,11 +55,53 @@ pub(crate) enum Operation {
     Read(PathBuf),
     List(PathBuf),
     PunchHole(PathBuf),
+    /// Writes through a shared mapping.
+    Map(PathBuf, u64, u8),
+    /// Gives a second user rights; with `true` to all that is made in the directory.
+    SetAcl(PathBuf, bool),
+    /// Makes a file with a name of so many bytes.
+    LongName(PathBuf, usize),
+    /// Opens a file for later.
+    Hold(PathBuf),
+    /// Writes to, cuts or reads what is held, whether it has a name or not.
+    UseHeld(u8),
+}
+
+impl Operation {
+    /// Returns whether a layer can be made by it: in a tar there are no lists, and nothing is held between layers.
+    pub(crate) fn makes_layers(&self) -> bool {
+        !matches!(
+            self,
+            Operation::SetAcl(..)
+                | Operation::LongName(..)
+                | Operation::Hold(_)
+                | Operation::UseHeld(_)
+        )
+    }
+}
+
+/// `acl(5)` as the kernel takes it: the owner, user 1000, the group, the mask, others.
+const ACL: [(u16, u16, u32); 5] = [
+    (1, 6, u32::MAX),
+    (2, 7, 1000),
+    (4, 5, u32::MAX),
+    (16, 7, u32::MAX),
+    (32, 4, u32::MAX),
+];
+
+fn acl() -> Vec<u8> {
+    let mut value = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in ACL {
+        value.extend(tag.to_le_bytes());
+        value.extend(rights.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
 }
 
 pub(crate) fn operation(random: &mut Random) -> Operation {
     let path = random.path();
-    match random.below(26) {
+    match random.below(32) {
         0..=2 => Operation::Write(
             path,
             random.below(9000),
@@ -86,12 +128,23 @@ pub(crate) fn operation(random: &mut Random) -> Operation {
             0 => Operation::Read(path),
             _ => Operation::PunchHole(path),
         },
+        25 => Operation::Map(path, random.below(9000), random.below(256) as u8),
+        26 => Operation::SetAcl(path, random.below(2) == 0),
+        27 => match random.below(4) {
+            0 => Operation::LongName(path, 254 + random.below(4) as usize),
+            _ => Operation::Hold(path),
+        },
+        28 | 29 => Operation::UseHeld(random.below(256) as u8),
         _ => Operation::List(path),
     }
 }
 
 /// Does an operation below `root`; returns what a program would see of it.
-pub(crate) fn apply(root: &Path, operation: &Operation) -> Result<String, i32> {
+pub(crate) fn apply(
+    root: &Path,
+    operation: &Operation,
+    held: &mut Option<fs::File>,
+) -> Result<String, i32> {
     let at = |path: &Path| root.join(path);
     let io = |error: std::io::Error| error.raw_os_error().unwrap_or(-1);
     let errno = |error: rustix::io::Errno| error.raw_os_error();
@@ -198,6 +251,62 @@ pub(crate) fn apply(root: &Path, operation: &Operation) -> Result<String, i32> {
             rustix::fs::fallocate(&file, flags, 100, 5000)
                 .map_err(errno)
                 .map(done)
+        }
+        Operation::Map(path, offset, byte) => {
+            let file = options()
+                .read(true)
+                .write(true)
+                .open(at(path))
+                .map_err(io)?;
+            if !file.metadata().is_ok_and(|stat| stat.len() > *offset) {
+                return Ok("too short".to_owned());
+            }
+            // SAFETY: nobody else changes the file meanwhile.
+            let mut mapped = unsafe { memmap2::MmapMut::map_mut(&file) }.map_err(io)?;
+            mapped[*offset as usize] = *byte;
+            Ok(format!("{:x}", sum(&mapped)))
+        }
+        Operation::SetAcl(path, by_default) => {
+            let name = match by_default {
+                true => "system.posix_acl_default",
+                false => "system.posix_acl_access",
+            };
+            rustix::fs::setxattr(at(path), name, &acl(), XattrFlags::empty())
+                .map_err(errno)
+                .map(done)
+        }
+        Operation::LongName(path, length) => {
+            let name = "x".repeat(*length);
+            fs::write(at(path).with_file_name(name), "long")
+                .map_err(io)
+                .map(done)
+        }
+        Operation::Hold(path) => {
+            *held = None;
+            let file = options()
+                .read(true)
+                .write(true)
+                .open(at(path))
+                .map_err(io)?;
+            let is_file = file.metadata().map_err(io)?.is_file();
+            *held = is_file.then_some(file);
+            Ok(format!("a file: {is_file}"))
+        }
+        Operation::UseHeld(byte) => {
+            let Some(file) = held else {
+                return Ok("nothing".to_owned());
+            };
+            match byte % 3 {
+                0 => file
+                    .write_all_at(&[*byte; 700], u64::from(*byte) * 10)
+                    .map_err(io)?,
+                1 => file.set_len(u64::from(*byte) * 50).map_err(io)?,
+                _ => {}
+            }
+            let stat = file.metadata().map_err(io)?;
+            let mut content = vec![0; stat.len() as usize];
+            file.read_exact_at(&mut content, 0).map_err(io)?;
+            Ok(format!("{:o} {:x}", stat.mode(), sum(&content)))
         }
     }
 }

@@ -100,7 +100,9 @@ impl Sides {
             fs::create_dir(&lower).expect("a directory");
             for _ in 0..random.below(25) {
                 let operation = operation(random);
-                let _ = apply(&lower, &operation);
+                if operation.makes_layers() {
+                    let _ = apply(&lower, &operation, &mut None);
+                }
             }
             if number > 0 {
                 hide_some(random, &lower);

@@ -55,9 +55,15 @@ pub(crate) fn tree(root: &Path, links: Links) -> BTreeMap<PathBuf, String> {
             if stat.is_symlink() {
                 shown.push_str(&format!(" {:?}", fs::read_link(&full).expect("a link")));
             }
-            let mut value = [0; 16];
-            if let Ok(length) = rustix::fs::lgetxattr(&full, "user.note", &mut value) {
-                shown.push_str(&format!(" note {:?}", &value[..length]));
+            for attribute in [
+                "user.note",
+                "system.posix_acl_access",
+                "system.posix_acl_default",
+            ] {
+                let mut value = [0; 64];
+                if let Ok(length) = rustix::fs::lgetxattr(&full, attribute, &mut value) {
+                    shown.push_str(&format!(" {attribute} {:?}", &value[..length]));
+                }
             }
             found.insert(path, shown);
         }
