@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::fs::File;
+use std::io::Read;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -145,6 +147,134 @@ fn a_disk_that_is_full_in_the_middle_of_a_copy_up_leaves_the_file_as_it_was() {
             "the space is not given back"
         );
     }
+    serving.unmount().unwrap();
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_any_more_is_said_so_and_read_on() {
+    let place = Place::new();
+    let (store, layer) = layer_of_files(&place);
+    let disk = place.small_disk("64m");
+    let serving = mount(union(&store, &[layer], &disk), &place.path("mnt"));
+    let mnt = place.path("mnt");
+    fs::write(mnt.join("before"), "written").unwrap();
+    let remount = |how: &str| {
+        let remounted = Command::new("mount")
+            .args(["-o", &format!("remount,{how}")])
+            .arg(&disk)
+            .status();
+        assert!(remounted.unwrap().success());
+    };
+    remount("ro");
+    let refused = [
+        fs::write(mnt.join("new"), ""),
+        fs::write(mnt.join("tree/small"), "changed"),
+        fs::create_dir(mnt.join("tree/new")),
+        fs::remove_file(mnt.join("large")),
+        fs::rename(mnt.join("tree"), mnt.join("moved")),
+        fs::hard_link(mnt.join("large"), mnt.join("link")),
+        fs::set_permissions(mnt.join("large"), fs::Permissions::from_mode(0o600)),
+        fs::remove_file(mnt.join("before")),
+    ];
+    for (at, result) in refused.into_iter().enumerate() {
+        let error = result.expect_err("nothing can be changed").raw_os_error();
+        assert_eq!(error, Some(libc::EROFS), "{at}");
+    }
+    assert_eq!(fs::read(mnt.join("before")).unwrap(), b"written");
+    assert_eq!(fs::read(mnt.join("tree/small")).unwrap(), b"small");
+    let mut held = File::open(mnt.join("before")).unwrap();
+    let append = || File::options().append(true).open(mnt.join("before"));
+    let refused = append().and_then(|mut file| file.write_all(b"lost"));
+    assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EROFS));
+    remount("rw");
+    append().unwrap().write_all(b" again").unwrap();
+    let mut read = String::new();
+    held.read_to_string(&mut read).unwrap();
+    drop(held);
+    assert_eq!(read, "written again");
+    let left = fs::read_dir(disk.join("work/tmp")).unwrap().count();
+    assert!(left <= 1, "nothing but the whiteout that is kept");
+    fs::rename(mnt.join("tree"), mnt.join("moved")).unwrap();
+    fs::write(mnt.join("moved/small"), "changed").unwrap();
+    assert_eq!(fs::read(mnt.join("moved/small")).unwrap(), b"changed");
+    let mut names: Vec<_> = fs::read_dir(&mnt)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["before", "large", "many", "moved"]);
+    serving.unmount().unwrap();
+}
+
+/// A tar of so many empty files in one directory, made while it is read.
+struct ManyFiles {
+    header: tar::Header,
+    next: usize,
+    count: usize,
+    block: std::io::Cursor<Vec<u8>>,
+}
+
+impl ManyFiles {
+    fn new(count: usize) -> ManyFiles {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(0);
+        ManyFiles {
+            header,
+            next: 0,
+            count,
+            block: std::io::Cursor::default(),
+        }
+    }
+}
+
+impl Read for ManyFiles {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.block.read(buffer)?;
+        if read > 0 || self.next > self.count {
+            return Ok(read);
+        }
+        self.block = std::io::Cursor::new(match self.next < self.count {
+            true => {
+                self.header.set_path(format!("many/{:07}", self.next))?;
+                self.header.set_cksum();
+                self.header.as_bytes().to_vec()
+            }
+            false => vec![0; 1024],
+        });
+        self.next += 1;
+        self.block.read(buffer)
+    }
+}
+
+#[test]
+fn a_million_entries_in_one_directory_are_listed_found_and_changed() {
+    let place = Place::new();
+    let store = Store::open(&place.path("store")).unwrap();
+    let count = 1_000_000;
+    let tar = std::io::BufReader::new(ManyFiles::new(count));
+    let layer = store.ingest(tar, Expect::default()).unwrap().diff_id;
+    let serving = mount(union(&store, &[layer], place.0.path()), &place.path("mnt"));
+    let directory = place.path("mnt").join("many");
+    for number in (0..count).step_by(10_000) {
+        fs::remove_file(directory.join(format!("{number:07}"))).unwrap();
+        fs::write(directory.join(format!("new-{number}")), "new").unwrap();
+    }
+    let mut seen = vec![false; count];
+    let mut new = 0;
+    for entry in fs::read_dir(&directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        match name.parse::<usize>() {
+            Ok(number) => assert!(!std::mem::replace(&mut seen[number], true), "{name} twice"),
+            Err(_) => new += 1,
+        }
+    }
+    assert_eq!(new, 100);
+    for (number, seen) in seen.into_iter().enumerate() {
+        assert_eq!(seen, number % 10_000 != 0, "{number}");
+    }
+    assert!(!directory.join("0010000").exists());
+    assert!(directory.join("0999999").is_file());
     serving.unmount().unwrap();
 }
 

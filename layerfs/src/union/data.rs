@@ -21,6 +21,7 @@ use super::Union;
 use super::copy_up::Data;
 use super::names::New;
 use super::privileges::is_privileged;
+use super::upper::Place;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
@@ -82,6 +83,15 @@ pub(super) struct Handle {
     upper: Mutex<Option<Arc<File>>>,
 }
 
+/// Opens the upper's file for reading and writing, and says whether it could be opened for writing; a disk that has
+/// become read-only or an immutable file is still to be read.
+fn open_upper(place: &Place, writes: bool) -> Result<(File, bool), Errno> {
+    match place.open(OFlags::RDWR) {
+        Err(_) if !writes => Ok((place.open(OFlags::RDONLY)?.into(), false)),
+        opened => Ok((opened?.into(), true)),
+    }
+}
+
 impl Union {
     /// Opens a regular file. `flags` are those of `open(2)`.
     ///
@@ -131,7 +141,7 @@ impl Union {
                 table.renew(ino)?;
                 return Err(Errno::ESTALE);
             }
-            (None, 0) if passthrough => self.backing(table, ino)?,
+            (None, 0) if passthrough => self.backing(table, ino, writes)?,
             (None, _) => None,
         };
         let is_weak = may_be_weak && backing.is_some();
@@ -161,18 +171,25 @@ impl Union {
     }
 
     /// Opens the host file that has just this inode's data, if there is one.
-    fn backing(&self, table: &mut Table, ino: Ino) -> Result<Option<Arc<Backing>>, Errno> {
+    fn backing(
+        &self,
+        table: &mut Table,
+        ino: Ino,
+        writes: bool,
+    ) -> Result<Option<Arc<Backing>>, Errno> {
         let node = table.get(ino)?;
-        let (file, is_lower) = match (node.has_upper_data(), node.lower) {
-            (true, _) => (
-                File::from(self.place(table, ino)?.open(OFlags::RDWR)?),
-                false,
-            ),
-            (false, Some(lower)) => match self.stack.backing_file(lower)? {
-                Some(file) => (file, true),
+        let is_lower = !node.has_upper_data();
+        let file = match (is_lower, node.lower) {
+            (false, _) => match open_upper(&self.place(table, ino)?, writes)? {
+                (file, true) => file,
+                // A writer may come once the disk can be written again.
+                (_, false) => return Ok(None),
+            },
+            (true, Some(lower)) => match self.stack.backing_file(lower)? {
+                Some(file) => file,
                 None => return Ok(None),
             },
-            (false, None) => return Err(Errno::ESTALE),
+            (true, None) => return Err(Errno::ESTALE),
         };
         Ok(Some(Arc::new(Backing {
             file,
@@ -269,7 +286,7 @@ impl Union {
     }
 
     /// Returns the upper's file for a handle, or none while the data are the lower's.
-    fn upper_file(&self, opened: &Handle) -> Result<Option<Arc<File>>, Errno> {
+    fn upper_file(&self, opened: &Handle, writes: bool) -> Result<Option<Arc<File>>, Errno> {
         if let Some(file) = &*opened.upper.lock() {
             return Ok(Some(file.clone()));
         }
@@ -280,8 +297,11 @@ impl Union {
             }
             self.place(&mut table, opened.ino)?
         };
-        let file = Arc::new(File::from(place.open(OFlags::RDWR)?));
-        *opened.upper.lock() = Some(file.clone());
+        let (file, can_write) = open_upper(&place, writes)?;
+        let file = Arc::new(file);
+        if can_write {
+            *opened.upper.lock() = Some(file.clone());
+        }
         Ok(Some(file))
     }
 
@@ -297,7 +317,7 @@ impl Union {
         if let Some(backing) = &opened.backing {
             return Ok(read_full(&backing.file, buffer, offset, wait)?);
         }
-        match (self.upper_file(&opened)?, opened.lower) {
+        match (self.upper_file(&opened, false)?, opened.lower) {
             (Some(file), _) => Ok(read_full(&file, buffer, offset, wait)?),
             (None, Some(lower)) => Ok(self.stack.read_how(lower, buffer, offset, wait)?),
             (None, None) => Err(Errno::EIO),
@@ -340,7 +360,7 @@ impl Union {
         let opened = self.handle(handle)?;
         match &opened.backing {
             Some(backing) if !backing.is_lower => act(&backing.file),
-            _ => act(&*self.upper_file(&opened)?.ok_or(Errno::EBADF)?),
+            _ => act(&*self.upper_file(&opened, true)?.ok_or(Errno::EBADF)?),
         }
     }
 
@@ -350,7 +370,7 @@ impl Union {
         let file = match &opened.backing {
             Some(backing) if backing.is_lower => return Ok(()),
             Some(_) => None,
-            None => self.upper_file(&opened)?,
+            None => self.upper_file(&opened, false)?,
         };
         let file = match (&opened.backing, &file) {
             (Some(backing), _) => &backing.file,
@@ -384,7 +404,7 @@ impl Union {
         if let Some(backing) = &opened.backing {
             return Ok(rustix::fs::seek(&backing.file, seek)?);
         }
-        if let Some(file) = self.upper_file(&opened)? {
+        if let Some(file) = self.upper_file(&opened, false)? {
             return Ok(rustix::fs::seek(&*file, seek)?);
         }
         let lower = opened.lower.ok_or(Errno::EIO)?;
@@ -414,7 +434,7 @@ impl Union {
             .min(0x7fff_f000);
         let upper = match &source.backing {
             Some(_) => None,
-            None => self.upper_file(&source)?,
+            None => self.upper_file(&source, false)?,
         };
         self.with_upper(to, |out| {
             let file = match (&source.backing, &upper) {
