@@ -91,6 +91,9 @@ pub enum MountError {
     /// Another union writes the upper.
     #[error("upperdir {0} is in use by another mount")]
     InUse(PathBuf),
+    /// The union could not note what it has to.
+    #[error("upperdir {0}: its filesystem keeps no extended attributes")]
+    NoAttributes(PathBuf),
     /// The mount point cannot be mounted on.
     #[error("cannot mount on {path}: {}", words(source))]
     MountPoint {

@@ -320,6 +320,24 @@ fn bad_options_name_the_culprit_and_leave_nothing() {
         assert_eq!(output.err.lines().count(), 1, "{output:?}");
     }
     assert_eq!(fs::read_dir(&directories.work).expect("work").count(), 0);
+    let plain = ply.directory("plain");
+    let mounted = Command::new("mount")
+        .args(["-t", "ramfs", "none"])
+        .arg(&plain)
+        .status();
+    assert!(mounted.expect("mount").success());
+    let (upper, work) = (plain.join("upper"), plain.join("work"));
+    fs::create_dir(&upper)
+        .and_then(|()| fs::create_dir(&work))
+        .expect("directories");
+    let (upper, named) = (upper.display(), work.display());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={named}");
+    let refused = ply.run(&["mount", "-o", &options, &at]);
+    let left = fs::read_dir(&work).expect("work").count();
+    let unmounted = Command::new("umount").arg(&plain).status();
+    assert!(unmounted.expect("umount").success());
+    refused.fails(1, "keeps no extended attributes");
+    assert_eq!(left, 0);
     let missing = ply.run(&["mount", "-o", &good, "/nowhere"]);
     missing.fails(1, "cannot mount on /nowhere: no such file or directory");
     ply.run(&["mount", "-o", &good, &at]).ok();

@@ -89,8 +89,10 @@ impl Upper {
         Upper::open_with(upper, work, UpperOptions::OWN)
     }
 
-    /// Opens an upper that is there, and its work directory, which is made if it is not. `EWOULDBLOCK` if another one
-    /// has been opened on a directory that others may come for.
+    /// Opens an upper that is there, and its work directory, which is made if it is not.
+    ///
+    /// Fails with `EWOULDBLOCK` if another one has been opened on a directory that others may come for, and with
+    /// `EOPNOTSUPP` if that cannot keep the extended attributes in which a union notes what it must.
     pub fn open_with(upper: &Path, work: &Path, options: UpperOptions) -> io::Result<Upper> {
         rustix::process::umask(Mode::empty());
         make_closed(work)?;
@@ -98,6 +100,11 @@ impl Upper {
             true => vec![lock(upper)?, lock(work)?],
             false => Vec::new(),
         };
+        if options.foreign {
+            keeps_attributes(work, options.namespace).inspect_err(|_| {
+                let _ = fs::remove_dir(work);
+            })?;
+        }
         make_closed(&work.join("tmp"))?;
         make_closed(&work.join("index"))?;
         for entry in fs::read_dir(work.join("tmp"))? {
@@ -195,6 +202,13 @@ fn make_closed(directory: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(directory)
+}
+
+/// Tries to note something about a directory.
+fn keeps_attributes(directory: &Path, namespace: Namespace) -> io::Result<()> {
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(directory, namespace.origin(), b"", flags)?;
+    Ok(rustix::fs::removexattr(directory, namespace.origin())?)
 }
 
 /// Keeps a directory for this process and its children, as long as the descriptor is open.

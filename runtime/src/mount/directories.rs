@@ -127,6 +127,7 @@ fn open_upper(upper: &Path, work: &Path, how: UpperOptions) -> Result<Upper, Mou
     let opened = Upper::open_with(&real_upper, &real_work.join(OWN_WORK), how);
     opened.map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => MountError::InUse(upper.to_owned()),
+        io::ErrorKind::Unsupported => MountError::NoAttributes(upper.to_owned()),
         _ => refused("workdir", work)(error),
     })
 }
