@@ -53,6 +53,7 @@ pub use self::directory::Listed;
 pub use self::metadata::Attr;
 pub use self::metadata::SetAttr;
 pub use self::metadata::SetTime;
+pub use self::privileges::WeakWriter;
 use self::table::Node;
 use self::table::Table;
 pub use self::upper::Upper;

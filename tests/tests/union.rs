@@ -154,6 +154,35 @@ fn the_union_and_the_kernels_do_the_same() {
 }
 
 #[test]
+fn writers_take_away_the_bits_that_the_kernel_says() {
+    let change = "echo x >> a; echo y > b; truncate -s 2 c; fallocate -l 99 d";
+    let mut script = String::from(
+        "mkdir at; chmod 777 at; cd at; for f in a b c d; do echo hello > $f; done; chmod 2666 c d;",
+    );
+    for (mode, groups) in [
+        (2666, "--clear-groups"),
+        (2666, "--groups 0"),
+        (6777, "--clear-groups"),
+        (6777, "--groups 0"),
+        (4666, "--clear-groups"),
+        (2677, "--keep-groups"),
+    ] {
+        script += &format!(
+            " chmod {mode} a b c d; setpriv --reuid nobody --regid nogroup {groups} sh -c '{change}'; stat -c %a a b c d >> modes;"
+        );
+    }
+    let [ours, theirs] = [Union::Ply, Union::Overlayfs].map(|union| {
+        let ply = Ply::new();
+        let directories = Directories::new(&ply);
+        directories.sh(&ply, union, &script);
+        let modes = fs::read_to_string(directories.upper.join("at/modes"));
+        modes.expect("the modes that were seen")
+    });
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.lines().count(), 24);
+}
+
+#[test]
 fn marks_of_images_are_understood_in_lower_directories() {
     let ply = Ply::new();
     let mut directories = Directories::new(&ply);

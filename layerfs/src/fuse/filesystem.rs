@@ -74,6 +74,7 @@ use crate::union::NewMode;
 use crate::union::Opened;
 use crate::union::SetAttr;
 use crate::union::Union;
+use crate::union::WeakWriter;
 use crate::union::XattrFlag;
 
 /// What is read from a disk without giving it to another thread, if no request is waiting: handing over takes as long.
@@ -124,16 +125,16 @@ impl Adaptor {
         self.workers.run(move || act(&union));
     }
 
-    /// Returns whether the bits of `chmod(2)` that give another identity outlive the caller's changes of data: if the
-    /// kernel sees to it, or the caller is the superuser.
-    fn keeps_privileges(&self, request: &Request) -> bool {
-        !self.kills_privileges || request.uid() == 0
+    /// Returns the caller if its changes of data take the bits of `chmod(2)` away that give another identity: not if the
+    /// kernel sees to it, or it is the superuser.
+    fn weak(&self, request: &Request) -> Option<WeakWriter> {
+        (self.kills_privileges && request.uid() != 0).then(|| writer(&self.owners, request))
     }
 
     fn access(&self, request: &Request) -> Access {
         Access {
             passthrough: self.passes_through(),
-            keeps_privileges: self.keeps_privileges(request),
+            weak: self.weak(request),
         }
     }
 
@@ -153,8 +154,8 @@ impl Adaptor {
         }
     }
 
-    fn kill_privileges(&self, ino: Ino) {
-        if let Ok(true) = self.union.kill_privileges(ino) {
+    fn kill_privileges(&self, ino: Ino, writer: WeakWriter) {
+        if let Ok(true) = self.union.kill_privileges(ino, writer) {
             mode_changed(&self.notifier, ino);
         }
     }
@@ -230,6 +231,16 @@ fn open(
     }
     let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
     reply.opened(handle, flags);
+}
+
+/// Returns the caller as one whose changes of data take bits of `chmod(2)` away. Where owners are mapped, its further
+/// groups are no file's: the bits go rather than stay.
+fn writer(owners: &Owners, request: &Request) -> WeakWriter {
+    let gid = request.gid();
+    WeakWriter {
+        gid: owners.groups.stored(gid).unwrap_or(gid),
+        pid: request.pid(),
+    }
 }
 
 fn flush_flag(opened: &Opened) -> FopenFlags {
@@ -322,7 +333,7 @@ impl Filesystem for Adaptor {
             size,
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
-            kills_privileges: !self.keeps_privileges(request),
+            weak: self.weak(request),
         };
         let ino = ino(number);
         let takes_long = size.is_some_and(|size| size > 0) && self.union.copies_much(ino);
@@ -570,7 +581,7 @@ impl Filesystem for Adaptor {
         self.follow(request);
         let written = self.union.write(handle.0, data, offset);
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            self.kill_privileges(ino(number));
+            self.kill_privileges(ino(number), writer(&self.owners, request));
         }
         match written {
             Ok(length) => reply.written(length as u32),
@@ -794,8 +805,8 @@ impl Filesystem for Adaptor {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        if !self.keeps_privileges(request) {
-            self.kill_privileges(ino(number));
+        if let Some(writer) = self.weak(request) {
+            self.kill_privileges(ino(number), writer);
         }
         self.in_a_worker(move |union| {
             reply_empty(
@@ -836,8 +847,8 @@ impl Filesystem for Adaptor {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        if !self.keeps_privileges(request) {
-            self.kill_privileges(ino(target));
+        if let Some(writer) = self.weak(request) {
+            self.kill_privileges(ino(target), writer);
         }
         self.in_a_worker(move |union| {
             match union.copy_file_range((from.0, from_offset), (to.0, to_offset), length) {

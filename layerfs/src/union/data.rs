@@ -20,7 +20,8 @@ use super::Table;
 use super::Union;
 use super::copy_up::Data;
 use super::names::New;
-use super::privileges::is_privileged;
+use super::privileges::WeakWriter;
+use super::privileges::may_lose_bits;
 use super::upper::Place;
 use crate::errno::Errno;
 use crate::index::Kind;
@@ -47,15 +48,15 @@ pub struct Backing {
 pub struct Access {
     /// Reads and writes may go to the host's file without being asked for here.
     pub passthrough: bool,
-    /// The opener has CAP_FSETID: its writes leave set-user-ID and set-group-ID bits alone.
-    pub keeps_privileges: bool,
+    /// The opener, unless it has CAP_FSETID: its writes take set-user-ID and set-group-ID bits away.
+    pub weak: Option<WeakWriter>,
 }
 
 impl Access {
     /// The superuser's, with every read and write asked for.
     pub const PLAIN: Access = Access {
         passthrough: false,
-        keeps_privileges: true,
+        weak: None,
     };
 }
 
@@ -102,7 +103,9 @@ impl Union {
         let mut mode_changed = false;
         if truncates {
             self.truncate(ino, 0)?;
-            mode_changed = !access.keeps_privileges && self.kill_privileges(ino)?;
+            if let Some(writer) = access.weak {
+                mode_changed = self.kill_privileges(ino, writer)?;
+            }
         } else if writes {
             self.upper()?;
             self.fill(ino)?;
@@ -126,11 +129,11 @@ impl Union {
         if node.kind == Kind::Directory {
             return Err(Errno::EISDIR);
         }
-        let may_be_weak = writes && !access.keeps_privileges;
+        let may_be_weak = writes && access.weak.is_some();
         let (opens, has_backing) = (node.opens, node.backing.is_some());
         let mut passthrough = access.passthrough;
         if may_be_weak && passthrough && opens == 0 && !has_backing {
-            passthrough = !is_privileged(self.place(table, ino)?.stat()?.st_mode);
+            passthrough = !may_lose_bits(self.place(table, ino)?.stat()?.st_mode);
         }
         let node = table.get(ino)?;
         let from_lower = !node.has_upper_data();

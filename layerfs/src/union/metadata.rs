@@ -6,6 +6,7 @@ use rustix::fs::Timestamps;
 use super::Ino;
 use super::Table;
 use super::Union;
+use super::WeakWriter;
 use super::upper;
 use super::upper::Place;
 use crate::errno::Errno;
@@ -66,8 +67,8 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// The time of last modification.
     pub mtime: Option<SetTime>,
-    /// A new length takes set-user-ID and set-group-ID bits away.
-    pub kills_privileges: bool,
+    /// Whose new length takes set-user-ID and set-group-ID bits away, if it does.
+    pub weak: Option<WeakWriter>,
 }
 
 impl Union {
@@ -135,8 +136,8 @@ impl Union {
         self.upper()?;
         if let Some(size) = set.size {
             self.truncate(ino, size)?;
-            if set.kills_privileges {
-                self.kill_privileges(ino)?;
+            if let Some(writer) = set.weak {
+                self.kill_privileges(ino, writer)?;
             }
         }
         self.changing(ino, || self.set_in_upper(ino, set))

@@ -9,6 +9,10 @@
 //! - A file that gets one while such a writer has it open is **armed**: the time of its last modification is noted, and
 //!   when a writer closes it, the bits go if that time has changed. Until then nobody can execute it (`ETXTBSY`).
 //!
+//! A set-group-ID bit without the group's right to execute (System V's mark for mandatory locks) goes too if the writer is
+//! not in the file's group, as on the kernel's own filesystems. Nobody gets another identity by it, so it is no reason to
+//! arm a file.
+//!
 //! File capabilities are removed by the kernel itself before the first write.
 
 use rustix::fs::Stat;
@@ -27,6 +31,41 @@ pub(super) fn is_privileged(mode: u32) -> bool {
         || mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP
 }
 
+/// Returns whether any change of the data by a weak writer must come here.
+pub(super) fn may_lose_bits(mode: u32) -> bool {
+    mode & (libc::S_ISUID | libc::S_ISGID) != 0
+}
+
+/// Somebody without CAP_FSETID who changes a file's data.
+#[derive(Clone, Copy, Debug)]
+pub struct WeakWriter {
+    /// The group of the thread for filesystems.
+    pub gid: u32,
+    /// The thread, which waits for the answer; its further groups are looked up when they matter.
+    pub pid: u32,
+}
+
+impl WeakWriter {
+    fn is_in(self, group: u32) -> bool {
+        self.gid == group
+            || self
+                .further_groups()
+                .is_some_and(|found| found.contains(&group))
+    }
+
+    /// Reads the supplementary groups (`proc_pid_status(5)`).
+    fn further_groups(self) -> Option<Vec<u32>> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let groups = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Groups:"))?;
+        groups
+            .split_whitespace()
+            .map(|group| group.parse().ok())
+            .collect()
+    }
+}
+
 fn modified(stat: &Stat) -> Timespec {
     Timespec {
         secs: stat.st_mtime,
@@ -36,11 +75,16 @@ fn modified(stat: &Stat) -> Timespec {
 
 impl Union {
     /// Takes the bits from a file whose data were changed; returns whether it had any.
-    pub fn kill_privileges(&self, ino: Ino) -> Result<bool, Errno> {
-        self.kill_in(&mut self.table.lock(), ino)
+    pub fn kill_privileges(&self, ino: Ino, writer: WeakWriter) -> Result<bool, Errno> {
+        self.kill_in(&mut self.table.lock(), ino, Some(writer))
     }
 
-    fn kill_in(&self, table: &mut Table, ino: Ino) -> Result<bool, Errno> {
+    fn kill_in(
+        &self,
+        table: &mut Table,
+        ino: Ino,
+        writer: Option<WeakWriter>,
+    ) -> Result<bool, Errno> {
         let node = table.get_mut(ino)?;
         if node.rare().is_some() {
             node.rare_mut().armed = None;
@@ -49,15 +93,16 @@ impl Union {
             return Ok(false);
         }
         let place = self.place(table, ino)?;
-        let mode = place.stat()?.st_mode;
-        if !is_privileged(mode) {
+        let stat = place.stat()?;
+        let mut lost = stat.st_mode & (libc::S_ISUID | libc::S_ISGID);
+        let is_plain_group = lost & libc::S_ISGID != 0 && stat.st_mode & libc::S_IXGRP == 0;
+        if is_plain_group && writer.is_none_or(|writer| writer.is_in(stat.st_gid)) {
+            lost &= !libc::S_ISGID;
+        }
+        if lost == 0 {
             return Ok(false);
         }
-        let group = match mode & libc::S_IXGRP {
-            0 => 0,
-            _ => libc::S_ISGID,
-        };
-        place.chmod(mode & !(libc::S_ISUID | group))?;
+        place.chmod(stat.st_mode & !lost)?;
         Ok(true)
     }
 
@@ -90,6 +135,6 @@ impl Union {
         if modified(&self.place(table, ino)?.stat()?) == armed {
             return Ok(None);
         }
-        Ok(self.kill_in(table, ino)?.then_some(ino))
+        Ok(self.kill_in(table, ino, None)?.then_some(ino))
     }
 }
