@@ -2,8 +2,8 @@
 //!
 //! The monitor prepares a [`Plan`], clones the *init stage* into its namespaces while it still has one thread, and
 //! serves the container's filesystem; the stage ([`stage`]) builds the root from inside, gives up what it may not keep,
-//! and becomes the container's command. Nothing of ours is executed inside: the stage is a copy of the monitor, so
-//! the container has no executable of the host's to write to (CVE-2019-5736).
+//! and becomes the container's command. The stage is a copy of the monitor; what it executes lies on a mount through
+//! which nobody can write (CVE-2019-5736).
 //!
 //! The stage has its own memory, copied from a single-threaded process, so it may allocate. After the last untrusted
 //! input is read it does little but system calls.

@@ -1,6 +1,7 @@
 //! The system calls that the safe crates lack, each with a safe signature where one can be had.
 
 pub(crate) mod bpf;
+pub(crate) mod executable;
 pub(crate) mod fds;
 pub(crate) mod lock;
 pub(crate) mod mount;

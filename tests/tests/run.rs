@@ -345,6 +345,25 @@ fn an_init_reaps_and_passes_signals_on() {
 }
 
 #[test]
+fn the_program_cannot_be_overwritten_from_a_container() {
+    // CVE-2019-5736. The reaper is a copy of the monitor; with every privilege its program can be opened.
+    let ply = Ply::with_busybox();
+    let overwrite = "echo x > /proc/1/exe; cp /proc/1/exe /copy && echo read";
+    let privileged = run(&ply, &["--init", "--privileged"], &["sh", "-c", overwrite]);
+    assert!(
+        privileged.err.contains("Read-only file system"),
+        "{privileged:?}"
+    );
+    assert_eq!(privileged.out.trim(), "read");
+    let plain = run(&ply, &["--init"], &["sh", "-c", overwrite]);
+    assert!(plain.err.contains("Permission denied"), "{plain:?}");
+    assert_eq!(plain.out, "");
+    // A command that is the stage itself comes from the same mount.
+    let itself = run(&ply, &[], &["/proc/self/exe", "version"]);
+    assert_ne!(itself.code, 0, "without its libraries: {itself:?}");
+}
+
+#[test]
 fn signals_to_the_command_reach_the_container() {
     let ply = Ply::with_busybox();
     let mut child = ply.spawn(

@@ -164,7 +164,8 @@ impl Engine {
             .create(true)
             .open(&errors)
             .map_err(ContainerError::io(&errors))?;
-        let mut child = Command::new("/proc/self/exe")
+        let program = sys::executable::Protected::open().map_err(failed)?;
+        let mut child = Command::new(program.path())
             .arg0("ply")
             .arg(monitor::ARGUMENT)
             .current_dir("/")
