@@ -8,6 +8,7 @@ mod cp;
 mod create;
 mod diff;
 mod each;
+mod exec;
 mod export;
 mod history;
 mod image;
@@ -84,6 +85,7 @@ enum Command {
     Cp(cp::Args),
     Create(Box<create::Args>),
     Diff(diff::Args),
+    Exec(exec::Args),
     Export(export::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
@@ -128,6 +130,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Container(args) => container::run(args, &context),
         Command::Create(args) => create::run(*args, &context),
         Command::Cp(args) => cp::run(args, &context),
+        Command::Exec(args) => exec::run(args, &context),
         Command::Export(args) => export::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),

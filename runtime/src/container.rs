@@ -8,6 +8,7 @@
 mod config;
 mod control;
 mod create;
+mod exec;
 mod images;
 mod inspect;
 mod list;
@@ -28,9 +29,11 @@ use jiff::Timestamp;
 use crate::image::ImageError;
 
 pub use config::Config;
+pub(crate) use config::merge_env;
 pub use control::signal_number;
 pub use create::CreateOptions;
 pub use create::Prepared;
+pub use exec::ExecOptions;
 pub(crate) use images::User;
 pub(crate) use images::users_of;
 pub use list::ContainerFilter;

@@ -14,6 +14,8 @@
 mod client;
 mod log_file;
 mod serving;
+mod session;
+mod streams;
 
 pub(crate) use log_file::Entry as LogFileEntry;
 
@@ -56,12 +58,15 @@ use crate::frame::Kind;
 use crate::sandbox;
 use crate::sandbox::Capabilities;
 use crate::sandbox::Plan;
+use crate::sandbox::Process;
 use crate::sandbox::Stdio;
+use crate::sandbox::helper::Helper;
 use crate::sandbox::message;
 use crate::sys;
 
 use client::Client;
 use serving::Serving;
+use streams::Streams;
 
 /// The program's argument that makes it a monitor.
 pub const ARGUMENT: &str = "container-monitor";
@@ -108,6 +113,15 @@ struct Failure {
     words: String,
 }
 
+impl Failure {
+    /// Returns the payload of [`Kind::Failed`].
+    fn payload(&self) -> Vec<u8> {
+        let mut payload = vec![self.code];
+        payload.extend_from_slice(self.words.as_bytes());
+        payload
+    }
+}
+
 fn failed<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Failure {
     move |error| Failure {
         code: 125,
@@ -137,9 +151,8 @@ fn run() -> io::Result<()> {
     let serving = match start(&spec) {
         Ok(serving) => serving,
         Err(failure) => {
-            let mut payload = vec![failure.code];
-            payload.extend_from_slice(failure.words.as_bytes());
-            io::Write::write_all(&mut &starter, &frame::encode(Kind::Failed, &payload))?;
+            let answer = frame::encode(Kind::Failed, &failure.payload());
+            io::Write::write_all(&mut &starter, &answer)?;
             return Ok(());
         }
     };
@@ -155,13 +168,6 @@ fn take_descriptors() -> io::Result<(UnixStream, File)> {
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     Ok((UnixStream::from(starter), File::from(lock)))
-}
-
-/// The monitor's ends of the command's streams.
-struct Streams {
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
 }
 
 fn start(spec: &Spec) -> Result<Serving, Failure> {
@@ -195,7 +201,13 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
                 words: error.to_string(),
             }
         })?;
-    let (mut streams, stdio) = streams(config, spec.size).map_err(failed("make pipes"))?;
+    let (streams, stdio) = match config.tty {
+        true => {
+            let (rows, columns) = spec.size;
+            (Streams::default(), Stdio::Terminal { rows, columns })
+        }
+        false => Streams::pipes(config.open_stdin).map_err(failed("make pipes"))?,
+    };
     let plan = plan(spec, root.clone(), &cgroup, stdio)?;
     let listener = listen(&paths).map_err(failed(paths.socket().display()))?;
     let (ours, theirs) = rustix::net::socketpair(
@@ -209,6 +221,8 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
     let (pid, pidfd) = unsafe { sandbox::clone_stage(plan, cgroup.clone_into(), theirs) }
         .map_err(failed("clone the container's first process"))?;
     let stage = Stage { pidfd };
+    // SAFETY: as before.
+    let helper = unsafe { Helper::start(&stage.pidfd, &cgroup) }.map_err(failed("fork"))?;
     // From here on the process has several threads and clones nothing.
     let filesystem = mounted
         .spawn()
@@ -219,20 +233,20 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
     })?;
     rustix::io::write(&ours, &[message::GO]).map_err(failed("let the container go"))?;
     let mut handed = follow_stage(&ours)?.into_iter();
-    let container_root = handed.next();
-    if config.tty {
-        let master = handed
-            .next()
-            .ok_or_else(|| failed("terminal")("none came"))?;
-        streams.stdin = Some(master.try_clone().map_err(failed("dup"))?);
-        streams.stdout = Some(master);
-    }
-    for stream in [&streams.stdin, &streams.stdout, &streams.stderr]
-        .into_iter()
-        .flatten()
-    {
-        set_nonblocking(stream.as_fd()).map_err(failed("fcntl"))?;
-    }
+    let mut next = |what| {
+        let handed = handed.next();
+        handed.ok_or_else(|| failed(what)("the container's first process has not sent it"))
+    };
+    let container_root = next("the container's root")?;
+    let pts = next("the container's devpts")?;
+    let null = next("the container's null device")?;
+    let streams = match config.tty {
+        true => {
+            let master = next("the terminal")?;
+            Streams::terminal(master, true).map_err(failed("dup"))?
+        }
+        false => streams,
+    };
     let alive = Alive {
         pid,
         started: Timestamp::now(),
@@ -246,7 +260,10 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
         cgroup,
         _filesystem: filesystem,
         union,
+        helper,
         container_root,
+        pts,
+        null,
         streams,
         listener,
         paths,
@@ -346,12 +363,6 @@ fn write_hostname(union: &Union, hostname: &str) -> io::Result<()> {
 
 fn plan(spec: &Spec, root: PathBuf, cgroup: &Cgroup, stdio: Stdio) -> Result<Plan, Failure> {
     let config = &spec.config;
-    let capabilities = Capabilities::of_flags(config.privileged, &config.cap_add, &config.cap_drop)
-        .map_err(|error| Failure {
-            code: 125,
-            words: error.to_string(),
-        })?;
-    let filter = (!config.is_unconfined()).then(|| sandbox::seccomp::default_filter(capabilities));
     let directory = spec.container_dir();
     let files = ["hosts", "resolv.conf"]
         .map(|name| (directory.join(name), Path::new("/etc").join(name)))
@@ -367,6 +378,22 @@ fn plan(spec: &Spec, root: PathBuf, cgroup: &Cgroup, stdio: Stdio) -> Result<Pla
         shm_size: config.shm_size,
         privileged: config.privileged,
         cgroups: cgroup.joined(),
+        process: process(config)?,
+        oom_score_adj: None,
+        stdio,
+        init: config.init,
+    })
+}
+
+/// Returns the container's command and what it may do.
+fn process(config: &Config) -> Result<Process, Failure> {
+    let capabilities = Capabilities::of_flags(config.privileged, &config.cap_add, &config.cap_drop)
+        .map_err(|error| Failure {
+            code: 125,
+            words: error.to_string(),
+        })?;
+    let filter = (!config.is_unconfined()).then(|| sandbox::seccomp::default_filter(capabilities));
+    Ok(Process {
         arguments: config.arguments(),
         env: config.env.clone(),
         working_dir: config.working_dir.clone(),
@@ -376,48 +403,7 @@ fn plan(spec: &Spec, root: PathBuf, cgroup: &Cgroup, stdio: Stdio) -> Result<Pla
         no_new_privileges: config.no_new_privileges(),
         filter,
         limits: config.ulimits.clone(),
-        oom_score_adj: None,
-        stdio,
-        init: config.init,
     })
-}
-
-fn streams(config: &Config, (rows, columns): (u16, u16)) -> io::Result<(Streams, Stdio)> {
-    if config.tty {
-        let none = Streams {
-            stdin: None,
-            stdout: None,
-            stderr: None,
-        };
-        return Ok((none, Stdio::Terminal { rows, columns }));
-    }
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-    let (stdin, our_stdin) = match config.open_stdin {
-        true => {
-            let (read, write) = pipe()?;
-            (Some(read), Some(write))
-        }
-        false => (None, None),
-    };
-    let (our_stdout, stdout) = pipe()?;
-    let (our_stderr, stderr) = pipe()?;
-    let streams = Streams {
-        stdin: our_stdin,
-        stdout: Some(our_stdout),
-        stderr: Some(our_stderr),
-    };
-    let stdio = Stdio::Pipes {
-        stdin,
-        stdout,
-        stderr,
-    };
-    Ok((streams, stdio))
-}
-
-fn set_nonblocking(fd: rustix::fd::BorrowedFd<'_>) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(fd)?;
-    rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?;
-    Ok(())
 }
 
 /// Listens at the socket's path, by way of its directory: the path may be longer than an address holds.

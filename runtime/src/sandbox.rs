@@ -9,6 +9,7 @@
 //! input is read it does little but system calls.
 
 pub(crate) mod capability;
+pub(crate) mod helper;
 mod identity;
 mod mounts;
 mod paths;
@@ -17,6 +18,7 @@ mod reaper;
 mod root;
 pub(crate) mod seccomp;
 mod stage;
+pub(crate) mod terminal;
 
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
@@ -89,6 +91,21 @@ pub(crate) enum Stdio {
     Terminal { rows: u16, columns: u16 },
 }
 
+/// A command and what it may do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) working_dir: String,
+    pub(crate) user: String,
+    pub(crate) group_add: Vec<String>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) no_new_privileges: bool,
+    /// The compiled filter; `None` is unconfined.
+    pub(crate) filter: Option<Vec<sys::seccomp::Instruction>>,
+    pub(crate) limits: Vec<Limit>,
+}
+
 /// All the stage needs to know.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -105,16 +122,7 @@ pub(crate) struct Plan {
     pub(crate) privileged: bool,
     /// Whether the container is in a v2 cgroup, and the v1 controllers whose groups it is in.
     pub(crate) cgroups: (bool, Vec<String>),
-    pub(crate) arguments: Vec<String>,
-    pub(crate) env: Vec<String>,
-    pub(crate) working_dir: String,
-    pub(crate) user: String,
-    pub(crate) group_add: Vec<String>,
-    pub(crate) capabilities: Capabilities,
-    pub(crate) no_new_privileges: bool,
-    /// The compiled filter; `None` is unconfined.
-    pub(crate) filter: Option<Vec<sys::seccomp::Instruction>>,
-    pub(crate) limits: Vec<Limit>,
+    pub(crate) process: Process,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) stdio: Stdio,
     /// Whether a reaper of ours is pid 1.
@@ -123,7 +131,8 @@ pub(crate) struct Plan {
 
 /// What the stage tells the monitor over its socket.
 pub(crate) mod message {
-    /// The root has been built: the container's root follows as a descriptor, then the terminal's master if it has one.
+    /// The root has been built; descriptors of the container's root, devpts and null device come along, and of the
+    /// terminal's master if it has one.
     pub(crate) const ROOT: u8 = b'R';
     /// It failed: an exit code, then words. No message but the end of file means that the command runs.
     pub(crate) const FAILED: u8 = b'F';

@@ -5,6 +5,7 @@
 mod image;
 mod ply;
 mod registry;
+mod terminal;
 mod tree;
 
 pub use image::busybox_tar;
@@ -12,6 +13,7 @@ pub use image::debian_tar;
 pub use ply::Output;
 pub use ply::Ply;
 pub use registry::Registry;
+pub use terminal::Terminal;
 pub use tree::Entry;
 pub use tree::Tree;
 pub use tree::differences;

@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::io::Write as _;
 
 use tests::Ply;
+use tests::Terminal;
 use tests::eventually;
 
 const NONE: &[&str] = &["run", "--rm", "--network", "none"];
@@ -394,78 +394,21 @@ fn signals_to_the_command_reach_the_container() {
 
 #[test]
 fn a_terminal_is_one_and_follows_ours() {
-    use std::os::fd::AsFd as _;
     let ply = Ply::with_busybox();
-    let master =
-        rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY)
-            .expect("a terminal");
-    rustix::pty::grantpt(&master).expect("granted");
-    rustix::pty::unlockpt(&master).expect("unlocked");
-    let name = rustix::pty::ptsname(&master, Vec::new()).expect("a name");
-    let slave = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(name.to_str().expect("a path"))
-        .expect("a terminal");
-    let size = |rows, columns| rustix::termios::Winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    rustix::termios::tcsetwinsize(&slave, size(31, 97)).expect("a size");
-    let mut child = ply
-        .command(&[NONE, &["-it", "busybox", "sh"]].concat())
-        .stdin(slave.try_clone().expect("a terminal"))
-        .stdout(slave.try_clone().expect("a terminal"))
-        .stderr(slave.try_clone().expect("a terminal"))
-        .spawn()
-        .expect("ply runs");
-    let mut screen = String::new();
-    let mut terminal = fs::File::from(master.as_fd().try_clone_to_owned().expect("a descriptor"));
-    let wait_for = |text: &str, screen: &mut String, terminal: &mut fs::File| {
-        let mut buffer = [0; 4096];
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while !screen.contains(text) {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "{text:?} is not on {screen:?}"
-            );
-            let count = terminal.read(&mut buffer).expect("a screen");
-            screen.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-    };
-    terminal
-        .write_all(b"tty; stty size; echo mark-$((40+2))\n")
-        .expect("typed");
-    wait_for("mark-42", &mut screen, &mut terminal);
+    let mut terminal = Terminal::new(31, 97);
+    let mut command = ply.command(&[NONE, &["-it", "busybox", "sh"]].concat());
+    let mut child = terminal.spawn(&mut command);
+    let screen = terminal.type_in("tty; stty size; echo mark-$((40+2))\n", "mark-42");
     assert!(screen.contains("/dev/pts/0"), "{screen}");
     assert!(screen.contains("31 97"), "{screen}");
-    rustix::termios::tcsetwinsize(&slave, size(20, 50)).expect("a size");
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(child.id() as i32),
-        nix::sys::signal::Signal::SIGWINCH,
-    )
-    .expect("a signal");
-    screen.clear();
+    terminal.resize(20, 50, &child);
     eventually("the new size", || {
-        terminal
-            .write_all(b"stty size; echo mark-$((40+3))\n")
-            .expect("typed");
-        wait_for("mark-43", &mut screen, &mut terminal);
-        let is_new = screen.contains("20 50");
-        screen.clear();
-        is_new
+        let screen = terminal.type_in("stty size; echo mark-$((40+3))\n", "mark-43");
+        screen.contains("20 50")
     });
-    terminal.write_all(b"exit 5\n").expect("typed");
+    terminal.type_in("exit 5\n", "exit");
     assert_eq!(child.wait().expect("an end").code(), Some(5));
-    let flags = rustix::termios::tcgetattr(&slave).expect("a terminal");
-    assert!(
-        flags
-            .local_modes
-            .contains(rustix::termios::LocalModes::ECHO),
-        "the terminal is as it was"
-    );
+    assert!(terminal.echoes(), "the terminal is as it was");
     ply.run(&[NONE, &["-it", "busybox", "true"]].concat())
         .fails(1, "the input device is not a TTY");
 }

@@ -11,6 +11,7 @@ use super::attach;
 use super::cp;
 use super::create;
 use super::diff;
+use super::exec;
 use super::export;
 use super::inspect;
 use super::kill;
@@ -40,6 +41,7 @@ enum Verb {
     Cp(cp::Args),
     Create(Box<create::Args>),
     Diff(diff::Args),
+    Exec(exec::Args),
     Export(export::Args),
     Inspect(InspectArgs),
     Kill(kill::Args),
@@ -81,6 +83,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         Verb::Attach(args) => attach::run(args, context),
         Verb::Create(args) => create::run(*args, context),
         Verb::Cp(args) => cp::run(args, context),
+        Verb::Exec(args) => exec::run(args, context),
         Verb::Export(args) => export::run(args, context),
         Verb::Diff(args) => diff::run(args, context),
         Verb::Inspect(args) => inspect_containers(&args, context),

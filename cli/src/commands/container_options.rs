@@ -187,11 +187,7 @@ impl ContainerOptions {
             true => [false; 3],
             false => attached(&self.attach, self.interactive)?,
         };
-        let mut env = Vec::new();
-        for file in &self.env_file {
-            env.extend(read_env_file(file)?);
-        }
-        env.extend(self.env.iter().cloned());
+        let env = environment(&self.env_file, &self.env)?;
         Ok(CreateOptions {
             image,
             name: self
@@ -200,7 +196,7 @@ impl ContainerOptions {
                 .map(|name| name.strip_prefix('/').map_or(name.clone(), str::to_owned)),
             command: self.words[1..].to_vec(),
             entrypoint: self.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
-            env: env.into_iter().filter_map(with_value).collect(),
+            env,
             working_dir: self.workdir.clone(),
             user: self.user.clone(),
             labels: labels(&self.label),
@@ -334,14 +330,24 @@ fn labels(labels: &[String]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Gives a variable without a value ours; one that we do not have is taken out of the image's.
-fn with_value(variable: String) -> Option<String> {
-    if variable.contains('=') {
-        return Some(variable);
+/// Returns the variables of the files, then those of the command line.
+pub(crate) fn environment(
+    files: &[PathBuf],
+    variables: &[String],
+) -> Result<Vec<String>, CommandError> {
+    let mut env = Vec::new();
+    for file in files {
+        env.extend(read_env_file(file)?);
     }
+    env.extend(variables.iter().cloned());
+    Ok(env.into_iter().map(with_value).collect())
+}
+
+/// Gives a variable without a value ours; one that we do not have is taken out of the image's.
+fn with_value(variable: String) -> String {
     match std::env::var(&variable) {
-        Ok(value) => Some(format!("{variable}={value}")),
-        Err(_) => Some(variable),
+        Ok(value) if !variable.contains('=') => format!("{variable}={value}"),
+        _ => variable,
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) enum Role {
     Attached([bool; 3]),
     /// The exit code.
     Waiting,
+    /// The streams of the session with this number, and its exit code.
+    Executing(u32),
 }
 
 #[derive(Debug)]

@@ -17,20 +17,32 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
 use super::Spec;
-use super::Streams;
 use super::client::Client;
 use super::client::Role;
 use super::log_file::LogFile;
+use super::session::Begun;
+use super::session::Session;
+use super::session::Surroundings;
+use super::streams;
+use super::streams::Streams;
 use crate::Engine;
 use crate::cgroup::Cgroup;
 use crate::container::liveness::RunPaths;
 use crate::frame;
 use crate::frame::Kind;
 use crate::frame::Request;
+use crate::sandbox::helper::Ended;
+use crate::sandbox::helper::Helper;
 use crate::sys;
 
-/// How much input waits for the container before its clients are made to wait.
-const INPUT_BACKLOG: usize = 1 << 20;
+/// How often a session's outputs are read after its command has ended: others may go on saying things there.
+const LAST_READS: usize = 64;
+
+/// 128 + SIGKILL.
+const KILLED: i32 = 137;
+
+/// What an output's bytes are called.
+const OUTPUTS: [Kind; 2] = [Kind::Stdout, Kind::Stderr];
 
 /// What a start has made.
 pub(super) struct Parts {
@@ -40,8 +52,12 @@ pub(super) struct Parts {
     /// Kept for its threads.
     pub(super) _filesystem: layerfs::fuse::Serving,
     pub(super) union: Arc<Union>,
+    pub(super) helper: Helper,
     /// The root as the container sees it.
-    pub(super) container_root: Option<OwnedFd>,
+    pub(super) container_root: OwnedFd,
+    /// The container's own devpts and null device.
+    pub(super) pts: OwnedFd,
+    pub(super) null: OwnedFd,
     pub(super) streams: Streams,
     pub(super) listener: UnixListener,
     pub(super) paths: RunPaths,
@@ -50,9 +66,10 @@ pub(super) struct Parts {
 pub(super) struct Serving {
     parts: Parts,
     clients: Vec<Client>,
-    /// What waits for the container's standard input, and whether it ends after that.
-    input: Vec<u8>,
-    input_ends: bool,
+    sessions: Vec<Session>,
+    /// The number of the last session.
+    last_session: u32,
+    helper_is_gone: bool,
     exit: Option<i32>,
 }
 
@@ -64,6 +81,11 @@ enum Source {
     Stdin,
     Output(usize),
     Client(usize),
+    /// What is ready of the session with this number.
+    Stage(u32),
+    SessionStdin(u32),
+    SessionOutput(u32, usize),
+    Helper,
 }
 
 impl Serving {
@@ -71,8 +93,9 @@ impl Serving {
         Serving {
             parts,
             clients: Vec::new(),
-            input: Vec::new(),
-            input_ends: false,
+            sessions: Vec::new(),
+            last_session: 0,
+            helper_is_gone: false,
             exit: None,
         }
     }
@@ -90,6 +113,8 @@ impl Serving {
             self.step(&spec, &mut log)?;
         }
         self.drain(&mut log);
+        self.end_sessions();
+        self.parts.helper.finish();
         let code = self.exit.unwrap_or_default();
         if let Err(error) = log.finish() {
             log::warn!("log: {error}");
@@ -99,7 +124,7 @@ impl Serving {
         // The mount is detached and goes with the process: waiting for its threads would wait for our own descriptors.
         std::mem::forget(self.parts);
         for mut client in self.clients {
-            if client.role != Role::New && !client.is_gone {
+            if matches!(client.role, Role::Attached(_) | Role::Waiting) && !client.is_gone {
                 client.send(Kind::Exit, &code.to_le_bytes());
             }
             client.finish();
@@ -116,11 +141,21 @@ impl Serving {
                     self.exit = Some(sys::process::wait(self.parts.pidfd.as_fd())?);
                 }
                 Source::Listener => self.accept(),
-                Source::Stdin => self.feed(),
-                Source::Output(stream) => {
-                    self.read_output(stream, log);
+                Source::Stdin => self.parts.streams.feed(),
+                Source::Output(output) => {
+                    self.read_output(output, log);
                 }
                 Source::Client(at) => self.serve(at, spec),
+                Source::Stage(number) => self.hear_stage(number),
+                Source::SessionStdin(number) => {
+                    if let Some(session) = self.session(number) {
+                        session.streams.feed();
+                    }
+                }
+                Source::SessionOutput(number, output) => {
+                    self.read_session(number, output);
+                }
+                Source::Helper => self.hear_helper(),
             }
         }
         self.clients.retain(|client| !client.is_gone);
@@ -128,36 +163,59 @@ impl Serving {
     }
 
     fn wait(&self) -> io::Result<Vec<Source>> {
-        let mut sources = vec![Source::Process, Source::Listener];
-        let mut polled = vec![
-            PollFd::new(&self.parts.pidfd, PollFlags::IN),
-            PollFd::new(&self.parts.listener, PollFlags::IN),
-        ];
-        if let Some(stdin) = &self.parts.streams.stdin
-            && !self.input.is_empty()
-        {
-            sources.push(Source::Stdin);
-            polled.push(PollFd::new(stdin, PollFlags::OUT));
+        let mut sources = Vec::new();
+        let mut polled = Vec::new();
+        let mut add = |source, fd, flags| {
+            sources.push(source);
+            polled.push(PollFd::from_borrowed_fd(fd, flags));
+        };
+        add(Source::Process, self.parts.pidfd.as_fd(), PollFlags::IN);
+        add(Source::Listener, self.parts.listener.as_fd(), PollFlags::IN);
+        let streams = &self.parts.streams;
+        if let Some(stdin) = streams.hungry() {
+            add(Source::Stdin, stdin.as_fd(), PollFlags::OUT);
         }
-        let outputs = [&self.parts.streams.stdout, &self.parts.streams.stderr];
-        if !self.clients.iter().any(Client::is_full) {
-            for (stream, output) in outputs.into_iter().enumerate() {
-                if let Some(output) = output {
-                    sources.push(Source::Output(stream));
-                    polled.push(PollFd::new(output, PollFlags::IN));
+        let is_held_up =
+            |client: &Client| matches!(client.role, Role::Attached(_)) && client.is_full();
+        if !self.clients.iter().any(is_held_up) {
+            for (output, fd) in streams.outputs() {
+                add(Source::Output(output), fd.as_fd(), PollFlags::IN);
+            }
+        }
+        for session in &self.sessions {
+            let number = session.number;
+            if let Some(stage) = &session.stage {
+                add(Source::Stage(number), stage.as_fd(), PollFlags::IN);
+            }
+            if let Some(stdin) = session.streams.hungry() {
+                add(Source::SessionStdin(number), stdin.as_fd(), PollFlags::OUT);
+            }
+            if !self.client_of(number).is_some_and(Client::is_full) {
+                for (output, fd) in session.streams.outputs() {
+                    let source = Source::SessionOutput(number, output);
+                    add(source, fd.as_fd(), PollFlags::IN);
                 }
             }
         }
+        if !self.helper_is_gone {
+            add(Source::Helper, self.parts.helper.as_fd(), PollFlags::IN);
+        }
         for (at, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();
-            if self.input.len() < INPUT_BACKLOG {
+            let target = match client.role {
+                Role::Executing(number) => self.sessions.iter().find(|it| it.number == number),
+                _ => None,
+            };
+            if target
+                .map_or(streams, |session| &session.streams)
+                .has_room()
+            {
                 flags |= PollFlags::IN;
             }
             if client.has_outgoing() {
                 flags |= PollFlags::OUT;
             }
-            sources.push(Source::Client(at));
-            polled.push(PollFd::from_borrowed_fd(client.as_fd(), flags));
+            add(Source::Client(at), client.as_fd(), flags);
         }
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, None))?;
         Ok(sources
@@ -168,6 +226,79 @@ impl Serving {
             .collect())
     }
 
+    fn session(&mut self, number: u32) -> Option<&mut Session> {
+        self.sessions
+            .iter_mut()
+            .find(|session| session.number == number)
+    }
+
+    fn client_of(&self, number: u32) -> Option<&Client> {
+        self.clients
+            .iter()
+            .find(|client| client.role == Role::Executing(number))
+    }
+
+    /// Tells the session's client something, if it is still there.
+    fn tell(&mut self, number: u32, kind: Kind, payload: &[u8]) {
+        let role = Role::Executing(number);
+        if let Some(client) = self.clients.iter_mut().find(|client| client.role == role) {
+            client.send(kind, payload);
+        }
+    }
+
+    fn hear_stage(&mut self, number: u32) {
+        match self.session(number).and_then(Session::hear_stage) {
+            Some(Begun::Started) => self.tell(number, Kind::Started, b""),
+            Some(Begun::Failed(failure)) => {
+                self.tell(number, Kind::Failed, &failure.payload());
+                self.sessions.retain(|session| session.number != number);
+            }
+            None => {}
+        }
+    }
+
+    fn hear_helper(&mut self) {
+        loop {
+            match self.parts.helper.ended() {
+                Ok(Some(Ended { number, code })) => self.end_session(number, code),
+                Ok(None) => return,
+                // It was killed, and what it had cloned with it. The container goes on.
+                Err(error) => {
+                    log::warn!("the helper is gone: {error}");
+                    self.helper_is_gone = true;
+                    self.kill_sessions();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Passes on what the session's command has said and how it ended.
+    fn end_session(&mut self, number: u32, code: i32) {
+        self.hear_stage(number);
+        for output in [0, 1] {
+            let mut reads = 0;
+            while reads < LAST_READS && self.read_session(number, output) {
+                reads += 1;
+            }
+        }
+        self.tell(number, Kind::Exit, &code.to_le_bytes());
+        self.sessions.retain(|session| session.number != number);
+    }
+
+    /// Reads from a session's output once; returns whether there may be more.
+    fn read_session(&mut self, number: u32, output: usize) -> bool {
+        let mut buffer = [0; streams::BUFFER];
+        let said = match self.session(number) {
+            Some(session) => session.streams.read(output, &mut buffer),
+            None => None,
+        };
+        if let Some(count) = said {
+            self.tell(number, OUTPUTS[output], &buffer[..count]);
+        }
+        said.is_some()
+    }
+
     fn accept(&mut self) {
         if let Ok((stream, _)) = self.parts.listener.accept()
             && let Ok(client) = Client::new(stream)
@@ -176,64 +307,21 @@ impl Serving {
         }
     }
 
-    /// Passes input on as far as the container takes it.
-    fn feed(&mut self) {
-        let Some(stdin) = &self.parts.streams.stdin else {
-            self.input.clear();
-            return;
-        };
-        while !self.input.is_empty() {
-            match rustix::io::write(stdin, &self.input) {
-                Ok(count) => {
-                    self.input.drain(..count);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return,
-                // Nobody reads any more.
-                Err(_) => {
-                    self.input.clear();
-                    self.input_ends = true;
-                }
-            }
-        }
-        if self.input_ends {
-            self.parts.streams.stdin = None;
-        }
-    }
-
     /// Reads from an output once; returns whether there may be more.
-    fn read_output(&mut self, stream: usize, log: &mut LogFile) -> bool {
-        let output = match stream {
-            0 => &mut self.parts.streams.stdout,
-            _ => &mut self.parts.streams.stderr,
-        };
-        let Some(fd) = output else {
+    fn read_output(&mut self, output: usize, log: &mut LogFile) -> bool {
+        let mut buffer = [0; streams::BUFFER];
+        let Some(count) = self.parts.streams.read(output, &mut buffer) else {
             return false;
         };
-        let mut buffer = [0; 32 << 10];
-        let count = match rustix::io::read(fd, &mut buffer) {
-            Err(rustix::io::Errno::INTR) => return true,
-            Err(rustix::io::Errno::AGAIN) => return false,
-            // A terminal whose last user is gone answers EIO.
-            Ok(0) | Err(_) => {
-                *output = None;
-                return false;
-            }
-            Ok(count) => count,
-        };
         let bytes = &buffer[..count];
-        if let Err(error) = log.write(stream, bytes) {
+        if let Err(error) = log.write(output, bytes) {
             log::warn!("log: {error}");
         }
-        let kind = match stream {
-            0 => Kind::Stdout,
-            _ => Kind::Stderr,
-        };
         for client in &mut self.clients {
             if let Role::Attached(streams) = client.role
-                && streams[stream + 1]
+                && streams[output + 1]
             {
-                client.send(kind, bytes);
+                client.send(OUTPUTS[output], bytes);
             }
         }
         true
@@ -246,6 +334,21 @@ impl Serving {
         }
     }
 
+    /// Tells the clients of every session that its command has been killed, if it had not ended before.
+    fn end_sessions(&mut self) {
+        if !self.helper_is_gone {
+            self.hear_helper();
+        }
+        self.kill_sessions();
+    }
+
+    fn kill_sessions(&mut self) {
+        let numbers: Vec<u32> = self.sessions.iter().map(|session| session.number).collect();
+        for number in numbers {
+            self.end_session(number, KILLED);
+        }
+    }
+
     fn serve(&mut self, at: usize, spec: &Spec) {
         self.clients[at].flush();
         let frames = self.clients[at].receive();
@@ -255,35 +358,47 @@ impl Serving {
             }
         }
         let client = &self.clients[at];
-        if client.is_gone && matches!(client.role, Role::Attached([true, ..])) {
-            self.end_input(spec);
+        if client.is_gone {
+            match client.role {
+                Role::Attached([true, ..]) => self.end_input(spec),
+                Role::Executing(number) => self.end_session_input(number),
+                _ => {}
+            }
         }
     }
 
     fn obey(&mut self, at: usize, spec: &Spec, kind: Kind, payload: &[u8]) -> io::Result<()> {
         let role = self.clients[at].role;
-        let has_input = matches!(role, Role::Attached([true, ..]));
-        match kind {
-            Kind::Request if role == Role::New => {
+        match (kind, role) {
+            (Kind::Request, Role::New) => {
                 let request = serde_json::from_slice(payload)?;
-                self.answer(at, request)?;
+                self.answer(at, spec, request)?;
             }
-            Kind::Stdin if has_input => {
-                if self.parts.streams.stdin.is_some() && !self.input_ends {
-                    self.input.extend_from_slice(payload);
-                    self.feed();
+            (Kind::Stdin, Role::Attached([true, ..])) => self.parts.streams.give(payload),
+            (Kind::StdinEnd, Role::Attached([true, ..])) => self.end_input(spec),
+            (Kind::Stdin, Role::Executing(number)) => {
+                if let Some(session) = self.session(number) {
+                    session.streams.give(payload);
                 }
             }
-            Kind::StdinEnd if has_input => self.end_input(spec),
-            Kind::Stdin | Kind::StdinEnd => {}
-            Kind::Signal => {
+            (Kind::StdinEnd, Role::Executing(number)) => self.end_session_input(number),
+            (Kind::Stdin | Kind::StdinEnd, _) => {}
+            // Docker passes no signal on to a command that was executed.
+            (Kind::Signal, Role::Executing(_)) => {}
+            (Kind::Signal, _) => {
                 let _ = sys::process::signal(self.parts.pidfd.as_fd(), frame::number(payload)?);
             }
-            Kind::Resize => {
+            (Kind::Resize, role) => {
                 let &[a, b, c, d] = payload else {
                     return Err(io::ErrorKind::InvalidData.into());
                 };
-                self.resize(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+                let streams = match role {
+                    Role::Executing(number) => self.session(number).map(|it| &mut it.streams),
+                    _ => Some(&mut self.parts.streams),
+                };
+                if let Some(streams) = streams {
+                    streams.resize(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+                }
             }
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
@@ -293,19 +408,38 @@ impl Serving {
     /// Ends the standard input if it was its first client's only.
     fn end_input(&mut self, spec: &Spec) {
         if spec.config.stdin_once && !spec.config.tty {
-            self.input_ends = true;
-            self.feed();
+            self.parts.streams.end_input();
         }
     }
 
-    fn resize(&self, rows: u16, columns: u16) {
-        if let Some(master) = &self.parts.streams.stdout {
-            // What is not a terminal refuses.
-            let _ = sys::terminal::set_size(master, rows, columns);
+    /// Ends a session's input: its client was its only one. A terminal has no end.
+    fn end_session_input(&mut self, number: u32) {
+        if let Some(session) = self.session(number)
+            && !session.tty
+        {
+            session.streams.end_input();
         }
     }
 
-    fn answer(&mut self, at: usize, request: Request) -> io::Result<()> {
+    /// Has a command begun for a client.
+    fn execute(&mut self, at: usize, spec: &Spec, exec: &frame::Exec) {
+        self.last_session = self.last_session.wrapping_add(1);
+        let around = Surroundings {
+            config: &spec.config,
+            helper: &self.parts.helper,
+            pts: &self.parts.pts,
+            null: &self.parts.null,
+        };
+        match Session::begin(self.last_session, exec, &around) {
+            Ok(session) => {
+                self.clients[at].role = Role::Executing(session.number);
+                self.sessions.push(session);
+            }
+            Err(failure) => self.clients[at].send(Kind::Failed, &failure.payload()),
+        }
+    }
+
+    fn answer(&mut self, at: usize, spec: &Spec, request: Request) -> io::Result<()> {
         match request {
             Request::Attach(streams) => {
                 self.clients[at].attach(streams);
@@ -317,7 +451,7 @@ impl Serving {
                 self.reply(at, sent);
             }
             Request::Resize(rows, columns) => {
-                self.resize(rows, columns);
+                self.parts.streams.resize(rows, columns);
                 self.reply(at, Ok(()));
             }
             Request::Roots => {
@@ -325,13 +459,7 @@ impl Serving {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 let root = rustix::fs::open(self.parts.paths.root(), flags, Mode::empty())?;
                 let bare = sys::mount::clone_tree(root.as_fd(), false)?;
-                let fds: Vec<BorrowedFd<'_>> = self
-                    .parts
-                    .container_root
-                    .iter()
-                    .map(AsFd::as_fd)
-                    .chain([bare.as_fd()])
-                    .collect();
+                let fds: [BorrowedFd<'_>; 2] = [self.parts.container_root.as_fd(), bare.as_fd()];
                 self.clients[at].send_with(Kind::Done, &fds);
             }
             Request::Changes => {
@@ -342,6 +470,7 @@ impl Serving {
                     .collect();
                 self.clients[at].send(Kind::Done, &serde_json::to_vec(&changes)?);
             }
+            Request::Exec(exec) => self.execute(at, spec, &exec),
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::sys;
 use super::Capabilities;
 use super::Network;
 use super::Plan;
+use super::Process;
 use super::Stdio;
 use super::identity;
 use super::identity::Identity;
@@ -29,11 +30,12 @@ use super::program;
 use super::program::Unrunnable;
 use super::reaper;
 use super::root::Root;
+use super::terminal;
 
-/// Why the container cannot be: an exit code and words.
-struct Failure {
-    code: u8,
-    words: String,
+/// Why the command cannot be: an exit code and words.
+pub(super) struct Failure {
+    pub(super) code: u8,
+    pub(super) words: String,
 }
 
 const ENGINE_FAILED: u8 = 125;
@@ -56,7 +58,7 @@ impl From<Unrunnable> for Failure {
     }
 }
 
-fn failed<E: Into<io::Error>>(step: &str) -> impl FnOnce(E) -> Failure {
+pub(super) fn failed<E: Into<io::Error>>(step: &str) -> impl FnOnce(E) -> Failure {
     move |error| (step.to_owned(), error.into()).into()
 }
 
@@ -72,7 +74,7 @@ pub(super) fn run(plan: Plan, monitor: OwnedFd) -> ! {
     sys::process::exit_immediately(i32::from(code))
 }
 
-fn tell_failure(monitor: &OwnedFd, failure: &Failure) {
+pub(super) fn tell_failure(monitor: &OwnedFd, failure: &Failure) {
     let mut bytes = vec![message::FAILED, failure.code];
     bytes.extend_from_slice(failure.words.as_bytes());
     bytes.truncate(message::LONGEST);
@@ -100,27 +102,38 @@ fn contain(plan: &Plan, monitor: &OwnedFd) -> Result<std::convert::Infallible, F
     let (master, streams) = streams(plan, &kernel)?;
     mounts::pivot(&root)?;
     name_host(plan)?;
-    hand_root_over(monitor, master)?;
-    let identity = identify(plan)?;
-    make_working_dir(&plan.working_dir)?;
+    hand_root_over(monitor, &kernel, master)?;
+    let identity = identify(&plan.process)?;
+    make_working_dir(&plan.process.working_dir)?;
     if plan.read_only {
         mounts::protect_root()?;
     }
     drop((root, kernel));
-    connect_streams(&streams, &identity)?;
-    limit(plan)?;
-    rustix::process::umask(Mode::from(0o022));
-    become_identity(plan, &identity)?;
-    enter_working_dir(&plan.working_dir)?;
-    execute(plan, &identity, monitor)
+    let reaper_for = plan.init.then_some(&plan.stdio);
+    become_command(&plan.process, &streams, &identity, reaper_for)
 }
 
-fn die_with_the_monitor() -> Result<(), Failure> {
+/// Ends the stage: the calling process is in the container's root and becomes the command.
+pub(super) fn become_command(
+    process: &Process,
+    streams: &[OwnedFd; 3],
+    identity: &Identity,
+    reaper_for: Option<&Stdio>,
+) -> Result<std::convert::Infallible, Failure> {
+    connect_streams(streams, identity)?;
+    limit(process)?;
+    rustix::process::umask(Mode::from(0o022));
+    become_identity(process, identity)?;
+    enter_working_dir(&process.working_dir)?;
+    execute(process, identity, reaper_for)
+}
+
+pub(super) fn die_with_the_monitor() -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed("prctl"))
 }
 
 /// Waits until the monitor serves the filesystem and has counted the stage among the container's processes.
-fn wait_for_go(monitor: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn wait_for_go(monitor: &OwnedFd) -> Result<(), Failure> {
     let mut byte = [0];
     let received = rustix::io::retry_on_intr(|| rustix::io::read(monitor, &mut byte));
     match received {
@@ -157,7 +170,8 @@ fn streams(plan: &Plan, kernel: &Kernel) -> Result<(Option<OwnedFd>, [OwnedFd; 3
             Ok((None, [stdin, copy(stdout)?, copy(stderr)?]))
         }
         Stdio::Terminal { rows, columns } => {
-            let (master, terminal) = terminal(kernel).map_err(failed("open a terminal"))?;
+            let (master, terminal) =
+                terminal::open(kernel.pts.as_fd()).map_err(failed("open a terminal"))?;
             if *rows > 0 && *columns > 0 {
                 let _ = sys::terminal::set_size(&master, *rows, *columns);
             }
@@ -165,17 +179,6 @@ fn streams(plan: &Plan, kernel: &Kernel) -> Result<(Option<OwnedFd>, [OwnedFd; 3
             Ok((Some(master), [copy(&terminal)?, copy(&terminal)?, terminal]))
         }
     }
-}
-
-/// Opens a terminal of the container's own devpts, by descriptors only.
-fn terminal(kernel: &Kernel) -> io::Result<(OwnedFd, OwnedFd)> {
-    use rustix::pty::OpenptFlags;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::openat(&kernel.pts, "ptmx", flags, Mode::empty())?;
-    rustix::pty::unlockpt(&master)?;
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
-    Ok((master, terminal))
 }
 
 fn name_host(plan: &Plan) -> Result<(), Failure> {
@@ -190,23 +193,32 @@ fn name_host(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives the monitor a descriptor of the container's root, and the terminal's master if it has one.
-fn hand_root_over(monitor: &OwnedFd, master: Option<OwnedFd>) -> Result<(), Failure> {
+/// Gives the monitor descriptors of the container's root, devpts and null device, and the terminal's master if it has
+/// one.
+fn hand_root_over(
+    monitor: &OwnedFd,
+    kernel: &Kernel,
+    master: Option<OwnedFd>,
+) -> Result<(), Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).map_err(failed("open /"))?;
-    let fds: Vec<BorrowedFd<'_>> = std::iter::once(root.as_fd())
+    let null = kernel.null()?;
+    let fds: Vec<BorrowedFd<'_>> = [root.as_fd(), kernel.pts.as_fd(), null.as_fd()]
+        .into_iter()
         .chain(master.as_ref().map(AsFd::as_fd))
         .collect();
     sys::fds::send(monitor, &[message::ROOT], &fds).map_err(failed("send the root"))?;
     Ok(())
 }
 
-fn identify(plan: &Plan) -> Result<Identity, Failure> {
+pub(super) fn identify(process: &Process) -> Result<Identity, Failure> {
     let passwd = identity::read("/etc/passwd");
     let group = identity::read("/etc/group");
-    identity::resolve(&plan.user, &plan.group_add, &passwd, &group).map_err(|unknown| Failure {
-        code: 126,
-        words: unknown.to_string(),
+    identity::resolve(&process.user, &process.group_add, &passwd, &group).map_err(|unknown| {
+        Failure {
+            code: 126,
+            words: unknown.to_string(),
+        }
     })
 }
 
@@ -256,8 +268,8 @@ fn own(stream: &OwnedFd, identity: &Identity) {
     }
 }
 
-fn limit(plan: &Plan) -> Result<(), Failure> {
-    for limit in &plan.limits {
+fn limit(process: &Process) -> Result<(), Failure> {
+    for limit in &process.limits {
         let resource = sys::process::resource(&limit.name).ok_or_else(|| Failure {
             code: ENGINE_FAILED,
             words: format!("invalid ulimit type: {}", limit.name),
@@ -269,17 +281,17 @@ fn limit(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Becomes the user, with the capabilities that stay and no way to more.
-fn become_identity(plan: &Plan, identity: &Identity) -> Result<(), Failure> {
+fn become_identity(process: &Process, identity: &Identity) -> Result<(), Failure> {
     let held = rustix::thread::capabilities(None).map_err(failed("capget"))?;
     let held = Capabilities(held.permitted.bits());
-    let keep = plan.capabilities.and(held);
+    let keep = process.capabilities.and(held);
     for number in 0..64 {
         if keep.0 >> number & 1 == 0 {
             // Numbers that the kernel does not know are refused, and need no dropping.
             let _ = sys::process::drop_bounding(number);
         }
     }
-    if plan.no_new_privileges {
+    if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).map_err(failed("set no_new_privs"))?;
     }
     // Without no_new_privs, a filter needs CAP_SYS_ADMIN, which is about to go.
@@ -296,7 +308,7 @@ fn become_identity(plan: &Plan, identity: &Identity) -> Result<(), Failure> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed("setuid"))?;
     // The change of user has taken the effective set away and the death signal with it.
     sys::process::set_capabilities(held.0, held.0, 0).map_err(failed("capset"))?;
-    if let Some(filter) = &plan.filter {
+    if let Some(filter) = &process.filter {
         sys::seccomp::install(filter).map_err(failed("install the seccomp filter"))?;
     }
     rustix::thread::set_keep_capabilities(false).map_err(failed("drop capabilities"))?;
@@ -310,7 +322,10 @@ fn become_identity(plan: &Plan, identity: &Identity) -> Result<(), Failure> {
 fn enter_working_dir(path: &str) -> Result<(), Failure> {
     let refused = |error: io::Error| Failure {
         code: 126,
-        words: format!("unable to start container process: chdir to cwd ({path:?}): {error}"),
+        words: format!(
+            "unable to start container process: chdir to cwd ({path:?}): {}",
+            crate::image::words(&error)
+        ),
     };
     rustix::process::chdir(path).map_err(|error| refused(error.into()))?;
     let here = rustix::process::getcwd(Vec::new()).map_err(|error| refused(error.into()))?;
@@ -321,11 +336,11 @@ fn enter_working_dir(path: &str) -> Result<(), Failure> {
 }
 
 fn execute(
-    plan: &Plan,
+    process: &Process,
     identity: &Identity,
-    monitor: &OwnedFd,
+    reaper_for: Option<&Stdio>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let mut env = plan.env.clone();
+    let mut env = process.env.clone();
     let value = |env: &[String], name: &str| {
         env.iter()
             .rev()
@@ -336,20 +351,19 @@ fn execute(
         env.push(format!("HOME={}", identity.home));
     }
     let path = value(&env, "PATH").unwrap_or_else(|| program::DEFAULT_PATH.to_owned());
-    let name = plan.arguments.first().map_or("", String::as_str);
+    let name = process.arguments.first().map_or("", String::as_str);
     let file = program::find(name, &path)?;
-    let arguments = c_strings(&plan.arguments)?;
+    let arguments = c_strings(&process.arguments)?;
     let env = c_strings(&env)?;
     let argument_pointers = pointers(&arguments);
     let env_pointers = pointers(&env);
     sys::fds::close_on_exec_from(3).map_err(failed("close_range"))?;
-    if plan.init {
-        put_reaper_between(&plan.stdio)?;
+    if let Some(stdio) = reaper_for {
+        put_reaper_between(stdio)?;
     }
     sys::process::reset_signals();
     // SAFETY: both arrays hold C strings that outlive the call and end with a null pointer.
     let error = unsafe { sys::process::exec(&file, &argument_pointers, &env_pointers) };
-    let _ = monitor;
     Err(program::refused(name, &error).into())
 }
 

@@ -16,7 +16,7 @@ use rustix::net::SendAncillaryMessage;
 use rustix::net::SendFlags;
 
 /// The most descriptors of one message.
-const MOST: usize = 4;
+const MOST: usize = 6;
 
 /// Sends `bytes`, with `fds` attached.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {

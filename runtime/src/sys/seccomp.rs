@@ -2,9 +2,12 @@
 
 use std::io;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 /// One instruction of classic BPF.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Instruction {
     pub(crate) code: u16,
     pub(crate) jump_true: u8,

@@ -1,0 +1,116 @@
+//! `ply exec`
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use runtime::container::ContainerError;
+use runtime::container::ExecOptions;
+
+use super::container_options::environment;
+use crate::command_error::CommandError;
+use crate::context::Context;
+use crate::interaction;
+use crate::interaction::Interaction;
+use crate::interaction::Outcome;
+use crate::output::outln;
+
+/// Docker's exit code of a command that cannot be executed, whether it is there or not.
+const CANNOT_EXECUTE: u8 = 126;
+
+/// Run a further command in a running container
+#[derive(Debug, ClapArgs)]
+#[command(override_usage = "ply exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
+pub(crate) struct Args {
+    /// Run in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that leave the command running
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Set an environment variable; without a value, to ours
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give all capabilities
+    #[arg(long)]
+    privileged: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// User and group, names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Directory the command starts in
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// The container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+    /// The command and its arguments
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
+    let stdin = args.interactive && !args.detach;
+    if stdin && args.tty && !std::io::stdin().is_terminal() {
+        return Err(CommandError::failed("the input device is not a TTY"));
+    }
+    let options = ExecOptions {
+        env: environment(&args.env_file, &args.env)?,
+        arguments: args.command,
+        working_dir: args.workdir.filter(|directory| !directory.is_empty()),
+        user: args.user.filter(|user| !user.is_empty()),
+        privileged: args.privileged,
+        tty: args.tty,
+        stdin,
+        size: interaction::window_size(),
+    };
+    let engine = context.engine()?;
+    if !args.detach {
+        interaction::hold_signals();
+    }
+    let attachment = match engine.exec_container(&args.container, options) {
+        Ok(attachment) => attachment,
+        Err(ContainerError::Start { code, words }) => return refused(code, &words),
+        Err(error) => return Err(CommandError::failed(error)),
+    };
+    if args.detach {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let interaction = Interaction {
+        tty: args.tty,
+        stdin,
+        sig_proxy: false,
+        detach_keys,
+    };
+    match interaction.follow(attachment)? {
+        Outcome::Exit(code) => Ok(ExitCode::from(code as u8)),
+        Outcome::Detached => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says why the command cannot be executed where Docker says it: on standard output, in the command's place.
+fn refused(code: u8, words: &str) -> Result<ExitCode, CommandError> {
+    if words.starts_with("unable to start") {
+        outln!("OCI runtime exec failed: exec failed: {words}: unknown");
+    } else if code == CANNOT_EXECUTE {
+        outln!("{words}");
+    } else {
+        return Err(CommandError::failed(words));
+    }
+    Ok(ExitCode::from(CANNOT_EXECUTE))
+}

@@ -1,0 +1,68 @@
+//! Further commands in a container that runs.
+
+use super::ContainerError;
+use super::Status;
+use crate::Engine;
+use crate::attach::Attachment;
+use crate::frame;
+use crate::frame::Exec;
+use crate::frame::Kind;
+use crate::frame::Request;
+
+/// What to execute; what is `None` is as the container has it.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    /// The command and its arguments.
+    pub arguments: Vec<String>,
+    /// `NAME=VALUE`, over the container's environment.
+    pub env: Vec<String>,
+    /// Where it starts.
+    pub working_dir: Option<String>,
+    /// Who it runs as: `user[:group]`, names or numbers.
+    pub user: Option<String>,
+    /// Whether it has every capability.
+    pub privileged: bool,
+    /// Whether it has a terminal of its own.
+    pub tty: bool,
+    /// Whether its standard input comes from the attachment; else it has none.
+    pub stdin: bool,
+    /// The terminal's rows and columns.
+    pub size: (u16, u16),
+}
+
+impl Engine {
+    /// Runs a further command in a running container. It goes on when the attachment is dropped, and ends with the
+    /// container.
+    pub fn exec_container(
+        &self,
+        name: &str,
+        options: ExecOptions,
+    ) -> Result<Attachment, ContainerError> {
+        let container = self.container(name)?;
+        if container.state.status != Status::Running {
+            return Err(ContainerError::NotRunning(container.id));
+        }
+        let exec = Exec {
+            arguments: options.arguments,
+            env: options.env,
+            working_dir: options.working_dir,
+            user: options.user,
+            privileged: options.privileged,
+            tty: options.tty,
+            stdin: options.stdin,
+            size: options.size,
+        };
+        let stream = self.ask(&container.id, &Request::Exec(Box::new(exec)))?;
+        match frame::read(&stream).map_err(ContainerError::Monitor)? {
+            Some((Kind::Started, _)) => Attachment::new(stream).map_err(ContainerError::Monitor),
+            Some((Kind::Failed, payload)) => {
+                let (code, words) = payload.split_first().unwrap_or((&125, b""));
+                Err(ContainerError::Start {
+                    code: *code,
+                    words: String::from_utf8_lossy(words).into_owned(),
+                })
+            }
+            _ => Err(ContainerError::NotRunning(container.id)),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A further command in the container: `exec`.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+
+use super::Failure;
+use super::failed;
+use super::streams::Streams;
+use crate::container::Config;
+use crate::container::merge_env;
+use crate::frame::Exec;
+use crate::sandbox::Capabilities;
+use crate::sandbox::Process;
+use crate::sandbox::Stdio;
+use crate::sandbox::helper::Helper;
+use crate::sandbox::message;
+use crate::sandbox::terminal;
+use crate::sys;
+
+/// A command that was asked for, until it has ended.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// What its client and the helper know it by.
+    pub(super) number: u32,
+    /// The stage's socket, until the command runs.
+    pub(super) stage: Option<OwnedFd>,
+    pub(super) streams: Streams,
+    pub(super) tty: bool,
+}
+
+/// What has become of a stage.
+pub(super) enum Begun {
+    /// The command runs.
+    Started,
+    /// It cannot.
+    Failed(Failure),
+}
+
+/// What every command in the container shares.
+pub(super) struct Surroundings<'a> {
+    pub(super) config: &'a Config,
+    pub(super) helper: &'a Helper,
+    /// The container's own devpts.
+    pub(super) pts: &'a OwnedFd,
+    /// The container's own null device.
+    pub(super) null: &'a OwnedFd,
+}
+
+impl Session {
+    /// Has the helper begin a command.
+    pub(super) fn begin(
+        number: u32,
+        exec: &Exec,
+        around: &Surroundings<'_>,
+    ) -> Result<Session, Failure> {
+        let process = process(exec, around.config)?;
+        let order = |streams| {
+            let ordered = around.helper.order(number, &process, streams);
+            ordered.map_err(failed("order the command"))
+        };
+        let (streams, stage) = if exec.tty {
+            let (master, slave) =
+                terminal::open(around.pts.as_fd()).map_err(failed("open a terminal"))?;
+            let (rows, columns) = exec.size;
+            if rows > 0 && columns > 0 {
+                let _ = sys::terminal::set_size(&master, rows, columns);
+            }
+            let stage = order([slave.as_fd(); 3])?;
+            let streams = Streams::terminal(master, exec.stdin).map_err(failed("dup"))?;
+            (streams, stage)
+        } else {
+            let (streams, stdio) = Streams::pipes(exec.stdin).map_err(failed("make pipes"))?;
+            let Stdio::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } = &stdio
+            else {
+                return Err(failed("make pipes")("they are a terminal"));
+            };
+            let stdin = stdin.as_ref().unwrap_or(around.null);
+            let stage = order([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+            (streams, stage)
+        };
+        Ok(Session {
+            number,
+            stage: Some(stage),
+            streams,
+            tty: exec.tty,
+        })
+    }
+
+    /// Hears the stage, which has something to say.
+    pub(super) fn hear_stage(&mut self) -> Option<Begun> {
+        let stage = self.stage.take()?;
+        let mut buffer = vec![0; message::LONGEST];
+        let heard = sys::fds::receive(&stage, &mut buffer, &mut Vec::new());
+        Some(match heard.map(|count| &buffer[..count]) {
+            Ok([message::FAILED, code, words @ ..]) => Begun::Failed(Failure {
+                code: *code,
+                words: String::from_utf8_lossy(words).into_owned(),
+            }),
+            // Its exec has closed the socket; or it was killed, which its end will tell.
+            _ => Begun::Started,
+        })
+    }
+}
+
+fn process(exec: &Exec, config: &Config) -> Result<Process, Failure> {
+    let own = super::process(config)?;
+    let mut env = merge_env(&config.env, &exec.env);
+    if exec.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
+    Ok(Process {
+        arguments: exec.arguments.clone(),
+        env,
+        working_dir: exec.working_dir.clone().unwrap_or(own.working_dir),
+        user: exec.user.clone().unwrap_or(own.user),
+        capabilities: match exec.privileged {
+            true => Capabilities::ALL,
+            false => own.capabilities,
+        },
+        ..own
+    })
+}
