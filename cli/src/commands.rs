@@ -8,6 +8,7 @@ mod cp;
 mod create;
 mod diff;
 mod each;
+mod events;
 mod exec;
 mod export;
 mod history;
@@ -16,10 +17,13 @@ mod images;
 mod import;
 mod inspect;
 mod kill;
+mod limits;
 mod load;
 mod logs;
 mod mount;
 pub(crate) mod mount_helper;
+mod pause;
+mod port;
 mod ps;
 mod pull;
 mod push;
@@ -30,10 +34,13 @@ mod rmi;
 mod run;
 mod save;
 mod start;
+mod stats;
 mod stop;
 mod system;
 mod tag;
+mod top;
 mod umount;
+mod update;
 mod version;
 mod wait;
 
@@ -85,19 +92,26 @@ enum Command {
     Cp(cp::Args),
     Create(Box<create::Args>),
     Diff(diff::Args),
+    Events(events::Args),
     Exec(exec::Args),
     Export(export::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
     Logs(logs::Args),
+    Pause(pause::Args),
+    Port(port::Args),
     Ps(ps::Args),
     Rename(rename::Args),
     Restart(restart::Args),
     Rm(rm::Args),
     Run(Box<run::Args>),
     Start(start::Args),
+    Stats(stats::Args),
     Stop(stop::Args),
+    Top(top::Args),
     Umount(umount::Args),
+    Unpause(pause::UnpauseArgs),
+    Update(Box<update::Args>),
     Version(version::Args),
     Wait(wait::Args),
     History(history::Args),
@@ -130,19 +144,26 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Container(args) => container::run(args, &context),
         Command::Create(args) => create::run(*args, &context),
         Command::Cp(args) => cp::run(args, &context),
+        Command::Events(args) => events::run(args, &context),
         Command::Exec(args) => exec::run(args, &context),
         Command::Export(args) => export::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Kill(args) => kill::run(args, &context),
         Command::Logs(args) => logs::run(args, &context),
+        Command::Pause(args) => pause::run(args, &context),
+        Command::Port(args) => port::run(args, &context),
         Command::Ps(args) => ps::run(args, &context),
         Command::Rename(args) => rename::run(args, &context),
         Command::Restart(args) => restart::run(args, &context),
         Command::Rm(args) => rm::run(args, &context),
         Command::Run(args) => run::run(*args, &context),
         Command::Start(args) => start::run(args, &context),
+        Command::Stats(args) => stats::run(args, &context),
         Command::Stop(args) => stop::run(args, &context),
+        Command::Top(args) => top::run(args, &context),
+        Command::Unpause(args) => pause::unpause(args, &context),
+        Command::Update(args) => update::run(*args, &context),
         Command::Umount(args) => umount::run(args, &context),
         Command::Version(args) => version::run(args, &context),
         Command::Wait(args) => wait::run(args, &context),

@@ -10,6 +10,34 @@ pub(crate) fn precise_size(bytes: u64) -> String {
     with_digits(bytes, 4)
 }
 
+/// Returns a size in powers of 1024 with four significant digits: `1.324MiB`.
+pub(crate) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut size = bytes as f64;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{}{}", significant(size, 4), UNITS[unit])
+}
+
+/// Writes a number as C's `%.<digits>g` does, where that takes no exponent.
+fn significant(number: f64, digits: usize) -> String {
+    let whole = match number {
+        number if number >= 1000.0 => 4,
+        number if number >= 100.0 => 3,
+        number if number >= 10.0 => 2,
+        _ => 1,
+    };
+    let decimals = digits.saturating_sub(whole);
+    let mut text = format!("{number:.decimals$}");
+    if text.contains('.') {
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    text
+}
+
 const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
 
 /// Divides by 1000 until it fits, then writes as C's `%.<digits>g`.
@@ -20,16 +48,7 @@ fn with_digits(bytes: u64, digits: usize) -> String {
         size /= 1000.0;
         unit += 1;
     }
-    let whole = match size {
-        size if size >= 100.0 => 3,
-        size if size >= 10.0 => 2,
-        _ => 1,
-    };
-    let decimals = digits.saturating_sub(whole);
-    let mut text = format!("{size:.decimals$}");
-    if text.contains('.') {
-        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-    }
+    let mut text = significant(size, digits);
     // Rounded up to four digits: `%.3g` has only three to say it with.
     if digits == 3 && text == "1000" {
         text = "1e+03".to_owned();
@@ -56,6 +75,19 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(human_size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn binary_sizes_are_powers_of_1024() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1536, "1.5KiB"),
+            (1_388_314, "1.324MiB"),
+            (25_233_000_000, "23.5GiB"),
+            (1023, "1023B"),
+        ] {
+            assert_eq!(binary_size(bytes), text);
         }
     }
 

@@ -5,10 +5,12 @@
 //! directory, held by its monitor ([`liveness`]); the row says only what was last recorded. Every verb first looks at
 //! the rows that claim to run and buries those whose monitor is dead.
 
+mod announce;
 mod config;
 mod control;
 mod create;
 mod exec;
+mod health;
 mod images;
 mod inspect;
 mod list;
@@ -16,8 +18,10 @@ pub(crate) mod liveness;
 mod logs;
 mod names;
 mod remove;
+mod restart;
 pub(crate) mod rows;
 mod start;
+mod stats;
 mod tree;
 
 use std::fmt;
@@ -28,20 +32,30 @@ use jiff::Timestamp;
 
 use crate::image::ImageError;
 
+pub(crate) use announce::announce;
 pub use config::Config;
 pub(crate) use config::merge_env;
 pub use control::signal_number;
 pub use create::CreateOptions;
 pub use create::Prepared;
 pub use exec::ExecOptions;
+pub use health::Health;
+pub use health::HealthResult;
+pub use health::HealthStatus;
+pub use health::Healthcheck;
 pub(crate) use images::User;
 pub(crate) use images::users_of;
 pub use list::ContainerFilter;
 pub use logs::LogEntry;
 pub use logs::LogOptions;
 pub use logs::Logs;
+pub use restart::RestartPolicy;
+pub(crate) use restart::delay as restart_delay;
+pub(crate) use rows::End;
 pub(crate) use rows::SCHEMA;
+pub(crate) use rows::SCHEMA_OF_RESTARTS;
 pub use start::StartOptions;
+pub use stats::Top;
 pub use tree::ContainerTree;
 pub use tree::RunningTree;
 pub use tree::StoppedTree;
@@ -52,7 +66,7 @@ pub use tree::letter;
 pub struct ContainerId(pub(crate) String);
 
 impl ContainerId {
-    fn random() -> ContainerId {
+    pub(crate) fn random() -> ContainerId {
         let bytes: [u8; 32] = rand::random();
         ContainerId(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -79,8 +93,12 @@ impl fmt::Display for ContainerId {
 pub enum Status {
     /// Made, never run.
     Created,
-    /// Its monitor lives.
+    /// Its command runs.
     Running,
+    /// Its command runs but for being frozen.
+    Paused,
+    /// It has ended and is about to be started again.
+    Restarting,
     /// It has run.
     Exited,
     /// Being removed, or what a removal that was killed has left.
@@ -88,11 +106,18 @@ pub enum Status {
 }
 
 impl Status {
+    /// Returns whether its monitor lives: it runs, is frozen, or will run again.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Status::Running | Status::Paused | Status::Restarting)
+    }
+
     /// Returns Docker's word.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Restarting => "restarting",
             Status::Exited => "exited",
             Status::Removing => "removing",
         }
@@ -114,6 +139,14 @@ pub struct State {
     pub started: Option<Timestamp>,
     /// When it last ended.
     pub finished: Option<Timestamp>,
+    /// How often it was started again since a person started it.
+    pub restart_count: u32,
+    /// Whether a person has stopped it.
+    pub stopped: bool,
+    /// Whether it has lost a process to a lack of memory.
+    pub oom_killed: bool,
+    /// What its checks come to, while it runs.
+    pub health: Option<HealthStatus>,
 }
 
 /// A container.
@@ -163,6 +196,12 @@ pub enum ContainerError {
     /// It does not run.
     #[error("Container {0} is not running")]
     NotRunning(ContainerId),
+    /// It is frozen.
+    #[error("Container {0} is paused, unpause the container before exec")]
+    Paused(String),
+    /// It is about to be started again.
+    #[error("Container {0} is restarting, wait until the container is running")]
+    Restarting(ContainerId),
     /// Only what runs can be attached to.
     #[error("You cannot attach to a stopped container, start it first")]
     CannotAttach,

@@ -14,6 +14,9 @@ use std::io::Read;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::cgroup::Resources;
+use crate::container::RestartPolicy;
+
 /// The longest payload that is taken.
 pub(crate) const LONGEST: usize = 16 << 20;
 
@@ -70,8 +73,18 @@ pub(crate) enum Request {
     Wait,
     /// Sends a signal to the first process.
     Signal(i32),
+    /// The same, from a person who wants the container to end: it goes on if it is frozen, and is not restarted.
+    Stop(i32),
+    /// Freezes the container.
+    Pause,
+    /// Lets it go on.
+    Unpause,
+    /// Sets new limits, and a new policy if there is one.
+    Update(Box<Resources>, Option<RestartPolicy>),
     /// Sets the terminal's size: rows, columns.
     Resize(u16, u16),
+    /// Tells the container's new name.
+    Rename(String),
     /// Hands over the container's root as it sees it, and the bare union.
     Roots,
     /// Tells what differs from the image.
@@ -81,7 +94,7 @@ pub(crate) enum Request {
 }
 
 /// A further command in the container; what is not said is the container's.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Exec {
     pub(crate) arguments: Vec<String>,
     /// What is set over the container's environment.
@@ -157,6 +170,11 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Returns what is not a whole frame yet.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Returns the next frame that is whole.

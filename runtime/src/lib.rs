@@ -10,6 +10,7 @@ pub mod check;
 pub mod container;
 pub mod copy;
 pub mod engine;
+pub mod events;
 mod frame;
 pub mod image;
 pub mod monitor;

@@ -13,6 +13,8 @@
 
 mod client;
 mod log_file;
+mod prober;
+mod resting;
 mod serving;
 mod session;
 mod streams;
@@ -23,11 +25,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use layerfs::Union;
@@ -47,10 +51,15 @@ use rustix::net::SocketType;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::Engine;
 use crate::EngineConfig;
 use crate::cgroup::Cgroup;
+use crate::cgroup::Resources;
 use crate::container::Config;
 use crate::container::ContainerId;
+use crate::container::End;
+use crate::container::RestartPolicy;
+use crate::container::announce;
 use crate::container::liveness::Alive;
 use crate::container::liveness::RunPaths;
 use crate::frame;
@@ -65,6 +74,8 @@ use crate::sandbox::message;
 use crate::sys;
 
 use client::Client;
+use client::Role;
+use serving::Parts;
 use serving::Serving;
 use streams::Streams;
 
@@ -87,6 +98,31 @@ pub(crate) struct Spec {
     pub(crate) is_first: bool,
     /// Whether the starter only wants to know that it runs.
     pub(crate) detached: bool,
+    /// The container's name, for its events.
+    pub(crate) name: String,
+    pub(crate) again: Again,
+}
+
+/// What a monitor that begins anew goes on with.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Again {
+    /// How often the container was restarted.
+    pub(crate) count: u32,
+    /// How long the last restart was waited for.
+    pub(crate) delay: Option<Duration>,
+    /// The descriptor of the listening socket; none if nobody ran before.
+    listener: Option<RawFd>,
+    clients: Vec<client::HandedOver>,
+}
+
+impl Again {
+    /// Returns what a monitor begins with that nobody ran before, after so many restarts.
+    pub(crate) fn after(count: u32) -> Again {
+        Again {
+            count,
+            ..Again::default()
+        }
+    }
 }
 
 impl Spec {
@@ -103,6 +139,24 @@ impl Spec {
 
     fn id(&self) -> ContainerId {
         ContainerId(self.id.clone())
+    }
+
+    fn announce(&self, action: &str, more: &[(&str, String)]) {
+        announce(
+            &self.run,
+            action,
+            &self.id(),
+            &self.name,
+            &self.config,
+            more,
+        );
+    }
+
+    fn update(&mut self, resources: &Resources, restart: Option<RestartPolicy>) {
+        self.config.resources = resources.clone();
+        if let Some(restart) = restart {
+            self.config.restart = restart;
+        }
     }
 }
 
@@ -147,30 +201,111 @@ fn run() -> io::Result<()> {
     let Some((Kind::Spec, spec)) = frame::read(&starter)? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
-    let spec: Spec = serde_json::from_slice(&spec)?;
-    let serving = match start(&spec) {
-        Ok(serving) => serving,
+    let mut spec: Spec = serde_json::from_slice(&spec)?;
+    let again = std::mem::take(&mut spec.again.clients);
+    // SAFETY: the monitor before this one has left them open for us, and nobody else knows of them.
+    let mut clients = again
+        .into_iter()
+        .map(|handed| unsafe { Client::taken_over(handed) })
+        .collect::<io::Result<Vec<_>>>()?;
+    let is_again = spec.again.listener.is_some();
+    let parts = match start(&mut spec) {
+        Ok(parts) => parts,
+        Err(failure) if is_again => {
+            fail_again(&spec, &failure, clients);
+            return Ok(());
+        }
         Err(failure) => {
             let answer = frame::encode(Kind::Failed, &failure.payload());
-            io::Write::write_all(&mut &starter, &answer)?;
+            rustix::io::write(&starter, &answer)?;
             return Ok(());
         }
     };
-    serving.run(spec, starter, lock)
+    spec.announce("start", &[]);
+    if !is_again {
+        let starter = Client::starter(UnixStream::from(OwnedFd::from(starter)), &spec, parts.pid)?;
+        match spec.detached {
+            false => clients.push(starter),
+            true => starter.finish(),
+        }
+    }
+    Serving::new(spec, parts, clients)?.run(lock)
+}
+
+/// Records that a restart came to nothing.
+fn fail_again(spec: &Spec, failure: &Failure, clients: Vec<Client>) {
+    let paths = RunPaths::new(&spec.run, &spec.id());
+    if let Err(error) = crate::cgroup::sweep(&spec.id) {
+        log::error!("{error}");
+    }
+    let _ = std::fs::remove_dir(paths.root());
+    let code = i32::from(failure.code);
+    spec.announce("die", &[("exitCode", code.to_string())]);
+    let recorded = Engine::open(&spec.engine())
+        .map_err(|error| error.to_string())
+        .and_then(|engine| {
+            let failed = engine.record_failure(&spec.id(), code, &failure.words);
+            failed.map_err(|error| error.to_string())
+        });
+    if let Err(error) = recorded {
+        log::error!("{error}");
+    }
+    remove_traces(&paths);
+    tell_end(clients, code);
+}
+
+/// Removes what says that a monitor lives, but for the lock.
+fn remove_traces(paths: &RunPaths) {
+    for path in [paths.socket(), paths.alive_file()] {
+        if let Err(error) = std::fs::remove_file(&path) {
+            log::warn!("{}: {error}", path.display());
+        }
+    }
+}
+
+/// Records how a run ended; what is not recorded is found by the next command.
+fn record_end(spec: &Spec, end: &End) {
+    let recorded = Engine::open(&spec.engine())
+        .map_err(|error| error.to_string())
+        .and_then(|engine| {
+            let ended = engine.record_end(&spec.id(), spec.config.auto_remove, end);
+            ended.map_err(|error| error.to_string())
+        });
+    if let Err(error) = recorded {
+        log::error!("{error}");
+    }
+}
+
+fn record_restarting(spec: &Spec, end: &End, count: u32) -> Result<(), String> {
+    let engine = Engine::open(&spec.engine()).map_err(|error| error.to_string())?;
+    let recorded = engine.record_restarting(&spec.id(), end, count);
+    recorded.map_err(|error| error.to_string())
+}
+
+/// Tells everybody who waits for it the container's end.
+fn tell_end(clients: Vec<Client>, code: i32) {
+    for mut client in clients {
+        if matches!(client.role, Role::Attached(_) | Role::Waiting) && !client.is_gone {
+            client.send(Kind::Exit, &code.to_le_bytes());
+        }
+        client.finish();
+    }
 }
 
 /// Takes the socket and the lock from where the starter could put them without a fork of its own.
-fn take_descriptors() -> io::Result<(UnixStream, File)> {
+fn take_descriptors() -> io::Result<(File, File)> {
     let take = |fd: rustix::fd::BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
     let starter = take(rustix::stdio::stdin())?;
     let lock = take(rustix::stdio::stdout())?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    Ok((UnixStream::from(starter), File::from(lock)))
+    Ok((File::from(starter), File::from(lock)))
 }
 
-fn start(spec: &Spec) -> Result<Serving, Failure> {
+fn start(spec: &mut Spec) -> Result<Parts, Failure> {
+    let before = spec.again.listener.take();
+    let spec = &*spec;
     let config = &spec.config;
     let paths = RunPaths::new(&spec.run, &spec.id());
     let root = paths.root();
@@ -209,7 +344,12 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
         false => Streams::pipes(config.open_stdin).map_err(failed("make pipes"))?,
     };
     let plan = plan(spec, root.clone(), &cgroup, stdio)?;
-    let listener = listen(&paths).map_err(failed(paths.socket().display()))?;
+    let listener = match before {
+        // SAFETY: the monitor before this one has left it open for us, and nobody else knows of it.
+        Some(fd) => unsafe { sys::fds::adopt(fd) }.map(UnixListener::from),
+        None => listen(&paths),
+    };
+    let listener = listener.map_err(failed(paths.socket().display()))?;
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -247,15 +387,19 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
         }
         false => streams,
     };
+    let started = Timestamp::now();
     let alive = Alive {
-        pid,
-        started: Timestamp::now(),
+        pid: Some(pid),
+        started,
+        paused: false,
+        health: None,
     };
     alive
         .write(&paths)
         .map_err(failed(paths.directory.display()))?;
-    Ok(Serving::new(serving::Parts {
+    Ok(Parts {
         pid,
+        started,
         pidfd: stage.forget(),
         cgroup,
         _filesystem: filesystem,
@@ -267,7 +411,7 @@ fn start(spec: &Spec) -> Result<Serving, Failure> {
         streams,
         listener,
         paths,
-    }))
+    })
 }
 
 /// The stage while it may still come to nothing; dropping it kills it.

@@ -13,7 +13,11 @@ use nix::fcntl::FlockArg;
 use rusqlite::Connection;
 
 /// The schemas in the order they came to be; only ever appended to.
-const SCHEMAS: &[&str] = &[crate::image::SCHEMA, crate::container::SCHEMA];
+const SCHEMAS: &[&str] = &[
+    crate::image::SCHEMA,
+    crate::container::SCHEMA,
+    crate::container::SCHEMA_OF_RESTARTS,
+];
 
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(30);

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use clap::Subcommand;
 use runtime::container::ContainerFilter;
-use runtime::container::Status;
 
 use super::attach;
 use super::cp;
@@ -16,13 +15,18 @@ use super::export;
 use super::inspect;
 use super::kill;
 use super::logs;
+use super::pause;
+use super::port;
 use super::ps;
 use super::rename;
 use super::restart;
 use super::rm;
 use super::run as run_command;
 use super::start;
+use super::stats;
 use super::stop;
+use super::top;
+use super::update;
 use super::wait;
 use crate::command_error::CommandError;
 use crate::context::Context;
@@ -48,6 +52,8 @@ enum Verb {
     Logs(logs::Args),
     #[command(alias = "list", alias = "ps")]
     Ls(ps::Args),
+    Pause(pause::Args),
+    Port(port::Args),
     Prune(PruneArgs),
     Rename(rename::Args),
     Restart(restart::Args),
@@ -55,7 +61,11 @@ enum Verb {
     Rm(rm::Args),
     Run(Box<run_command::Args>),
     Start(start::Args),
+    Stats(stats::Args),
     Stop(stop::Args),
+    Top(top::Args),
+    Unpause(pause::UnpauseArgs),
+    Update(Box<update::Args>),
     Wait(wait::Args),
 }
 
@@ -90,13 +100,19 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         Verb::Kill(args) => kill::run(args, context),
         Verb::Logs(args) => logs::run(args, context),
         Verb::Ls(args) => ps::run(args, context),
+        Verb::Pause(args) => pause::run(args, context),
+        Verb::Port(args) => port::run(args, context),
         Verb::Prune(args) => prune(&args, context),
         Verb::Rename(args) => rename::run(args, context),
         Verb::Restart(args) => restart::run(args, context),
         Verb::Rm(args) => rm::run(args, context),
         Verb::Run(args) => run_command::run(*args, context),
         Verb::Start(args) => start::run(args, context),
+        Verb::Stats(args) => stats::run(args, context),
         Verb::Stop(args) => stop::run(args, context),
+        Verb::Top(args) => top::run(args, context),
+        Verb::Unpause(args) => pause::unpause(args, context),
+        Verb::Update(args) => update::run(*args, context),
         Verb::Wait(args) => wait::run(args, context),
     }
 }
@@ -125,7 +141,7 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
     let mut removed = Vec::new();
     for container in containers {
         // One that was started since is refused, and stays.
-        if container.state.status != Status::Running
+        if !container.state.status.is_alive()
             && engine
                 .remove_container(container.id.as_str(), false)
                 .is_ok()

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use runtime::Engine;
-use runtime::cgroup::Resources;
 use runtime::container::ContainerError;
 use runtime::container::CreateOptions;
+use runtime::container::Healthcheck;
+use runtime::container::RestartPolicy;
 use runtime::image::ImageError;
 use runtime::image::Platform;
 use runtime::image::PullOptions;
@@ -16,6 +17,7 @@ use runtime::progress::Silent;
 use runtime::reference::Reference;
 use runtime::sandbox::Limit;
 
+use super::limits::Limits;
 use crate::command_error::CommandError;
 use crate::hello_world;
 use crate::progress::Shown;
@@ -54,9 +56,6 @@ pub(crate) struct ContainerOptions {
     /// Write the container's id to this file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
-    /// Number of CPUs
-    #[arg(long, value_name = "NUMBER", value_parser = parse_cpus)]
-    cpus: Option<u64>,
     /// NIS domain name
     #[arg(long, value_name = "NAME")]
     domainname: Option<String>,
@@ -75,6 +74,24 @@ pub(crate) struct ContainerOptions {
     /// The container's host name
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Command that tells whether the container is healthy
+    #[arg(long, value_name = "COMMAND")]
+    health_cmd: Option<String>,
+    /// Time between two health checks
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    health_interval: Option<u64>,
+    /// Failures in a row that make it unhealthy
+    #[arg(long, value_name = "NUMBER")]
+    health_retries: Option<u64>,
+    /// Time between two health checks in the start period
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    health_start_interval: Option<u64>,
+    /// Time from the start in which failures do not count
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    health_start_period: Option<u64>,
+    /// Time that a health check may take
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    health_timeout: Option<u64>,
     /// Run an init that passes signals on and reaps processes
     #[arg(long)]
     init: bool,
@@ -84,18 +101,20 @@ pub(crate) struct ContainerOptions {
     /// Set a label
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
-    /// Limit of memory
-    #[arg(short, long, value_name = "BYTES", value_parser = parse_bytes)]
-    memory: Option<u64>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    #[command(flatten)]
+    limits: Limits,
     /// The container's name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The network: `none` or `host`
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Option<String>,
-    /// Limit of processes; -1 is none
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pids_limit: Option<i64>,
+    /// Do without the image's health check
+    #[arg(long)]
+    no_healthcheck: bool,
     /// Choose this platform where the image has several
     #[arg(
         long,
@@ -116,6 +135,9 @@ pub(crate) struct ContainerOptions {
     /// Make the container's root read-only
     #[arg(long)]
     read_only: bool,
+    /// When to start the container again (`no`, `on-failure[:N]`, `always`, `unless-stopped`)
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<RestartPolicy>,
     /// Remove the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
@@ -199,7 +221,7 @@ impl ContainerOptions {
             env,
             working_dir: self.workdir.clone(),
             user: self.user.clone(),
-            labels: labels(&self.label),
+            labels: labels(&self.label_file, &self.label)?,
             tty: self.tty,
             open_stdin: self.interactive,
             stdin_once: self.interactive && !detach,
@@ -216,21 +238,56 @@ impl ContainerOptions {
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
             security_opt: self.security_opt.clone(),
-            resources: Resources {
-                memory: self.memory.filter(|memory| *memory > 0),
-                nano_cpus: self.cpus.filter(|cpus| *cpus > 0),
-                pids: self
-                    .pids_limit
-                    .and_then(|pids| u64::try_from(pids).ok())
-                    .filter(|pids| *pids > 0),
-            },
+            resources: self.limits.resources(),
             ulimits: self.ulimit.clone(),
             shm_size: self.shm_size,
             group_add: self.group_add.clone(),
             extra_hosts: self.add_host.clone(),
+            restart: self.restart_policy()?,
+            healthcheck: self.healthcheck()?,
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
         })
+    }
+
+    fn restart_policy(&self) -> Result<RestartPolicy, CommandError> {
+        let restart = self.restart.unwrap_or_default();
+        match self.rm && restart != RestartPolicy::No {
+            true => Err(CommandError::with_code(
+                125,
+                "conflicting options: cannot specify both --restart and --rm",
+            )),
+            false => Ok(restart),
+        }
+    }
+
+    /// Returns what is said of the health check; what is not is the image's.
+    fn healthcheck(&self) -> Result<Option<Healthcheck>, CommandError> {
+        let asked = Healthcheck {
+            test: match &self.health_cmd {
+                Some(command) if !command.is_empty() => {
+                    vec!["CMD-SHELL".to_owned(), command.clone()]
+                }
+                _ => Vec::new(),
+            },
+            interval: self.health_interval.unwrap_or(0),
+            timeout: self.health_timeout.unwrap_or(0),
+            start_period: self.health_start_period.unwrap_or(0),
+            start_interval: self.health_start_interval.unwrap_or(0),
+            retries: self.health_retries.unwrap_or(0),
+        };
+        match (self.no_healthcheck, asked == Healthcheck::default()) {
+            (false, true) => Ok(None),
+            (false, false) => Ok(Some(asked)),
+            (true, true) => Ok(Some(Healthcheck {
+                test: vec!["NONE".to_owned()],
+                ..asked
+            })),
+            (true, false) => Err(CommandError::with_code(
+                125,
+                "--no-healthcheck conflicts with --health-* options",
+            )),
+        }
     }
 
     /// Makes sure that the image is here, by a pull if it is not and may be fetched.
@@ -322,12 +379,19 @@ impl ContainerOptions {
     }
 }
 
-fn labels(labels: &[String]) -> BTreeMap<String, String> {
-    labels
+/// Returns the labels of the files, then those of the command line.
+fn labels(files: &[PathBuf], labels: &[String]) -> Result<BTreeMap<String, String>, CommandError> {
+    let mut lines = Vec::new();
+    for file in files {
+        lines.extend(read_env_file(file)?);
+    }
+    lines.extend(labels.iter().cloned());
+    let pairs = lines
         .iter()
-        .map(|label| label.split_once('=').unwrap_or((label, "")))
+        .map(|label| label.split_once('=').unwrap_or((label, "")));
+    Ok(pairs
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+        .collect())
 }
 
 /// Returns the variables of the files, then those of the command line.
@@ -399,15 +463,14 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads a number of processors; returns billionths.
-fn parse_cpus(text: &str) -> Result<u64, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| format!("failed to parse {text} as a rational number"))?;
-    match number.is_finite() && number >= 0.0 {
-        true => Ok((number * 1e9).round() as u64),
-        false => Err(format!("failed to parse {text} as a rational number")),
+/// Reads a length of time (`1m30s`, `500ms`); returns nanoseconds.
+fn parse_duration(text: &str) -> Result<u64, String> {
+    let invalid = || format!("time: invalid duration {text:?}");
+    if text == "0" {
+        return Ok(0);
     }
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| invalid())?;
+    u64::try_from(duration.as_nanos()).map_err(|_| invalid())
 }
 
 fn parse_ulimit(text: &str) -> Result<Limit, String> {

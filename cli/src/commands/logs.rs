@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
 }
 
 /// Reads a time: seconds since the epoch, RFC 3339, a date, or how long ago (`1h30m`).
-fn moment(text: &str) -> Result<Timestamp, CommandError> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, CommandError> {
     let invalid = || CommandError::failed(format_args!("invalid value for time: {text:?}"));
     if let Ok(seconds) = text.parse::<f64>() {
         return Timestamp::from_nanosecond((seconds * 1e9) as i128).map_err(|_| invalid());

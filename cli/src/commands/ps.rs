@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use runtime::container::Container;
 use runtime::container::ContainerFilter;
+use runtime::container::HealthStatus;
 use runtime::container::Status;
 use serde_json::Value;
 use serde_json::json;
@@ -22,7 +23,8 @@ pub(crate) struct Args {
     /// Show all containers, not just running ones
     #[arg(short, long)]
     all: bool,
-    /// Only containers that fit (`name`, `id`, `status`, `exited`, `label`, `ancestor`, `before`, `since`)
+    /// Only containers that fit (`name`, `id`, `status`, `exited`, `label`, `ancestor`, `before`, `since`,
+    /// `health`)
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Format the output: `table`, `table TEMPLATE`, `json` or a Go template
@@ -167,10 +169,24 @@ fn status(container: &Container) -> String {
     let state = &container.state;
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => match state.started {
-            Some(started) => format!("Up {}", age::since(started)),
-            None => "Up".to_owned(),
-        },
+        Status::Running | Status::Paused => {
+            let since = state.started.map(age::since).unwrap_or_default();
+            let more = match (state.status, state.health) {
+                (Status::Paused, _) => " (Paused)",
+                (_, Some(HealthStatus::Healthy)) => " (healthy)",
+                (_, Some(HealthStatus::Unhealthy)) => " (unhealthy)",
+                (_, Some(HealthStatus::Starting)) => " (health: starting)",
+                (_, None) => "",
+            };
+            format!("Up {since}{more}")
+        }
+        Status::Restarting => {
+            format!(
+                "Restarting ({}) {}",
+                state.exit_code,
+                age::age(state.finished)
+            )
+        }
         Status::Exited => format!("Exited ({}) {}", state.exit_code, age::age(state.finished)),
         Status::Removing => "Removal In Progress".to_owned(),
     }

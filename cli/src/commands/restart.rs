@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
-use runtime::container::StartOptions;
 
 use super::each::each;
 use crate::command_error::CommandError;
@@ -32,9 +31,6 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
     each(&args.containers, |name| {
-        engine.stop_container(name, args.signal.as_deref(), args.time)?;
-        engine
-            .start_container(name, &StartOptions::default())
-            .map(|_| ())
+        engine.restart_container(name, args.signal.as_deref(), args.time)
     })
 }

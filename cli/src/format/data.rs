@@ -43,8 +43,9 @@ pub(super) enum Objects {
 }
 
 /// The fields of Docker's types that are maps.
-const MAPS: [&str; 20] = [
+const MAPS: [&str; 21] = [
     "Annotations",
+    "Attributes",
     "AuxiliaryAddresses",
     "Containers",
     "Data",

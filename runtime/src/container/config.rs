@@ -10,6 +10,9 @@ use crate::sandbox::Limit;
 use crate::sandbox::Mount;
 use crate::sandbox::Network;
 
+use super::Healthcheck;
+use super::RestartPolicy;
+
 /// A container's configuration: Docker's `Config` and `HostConfig`, with the image's share resolved.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -80,6 +83,10 @@ pub struct Config {
     pub group_add: Vec<String>,
     /// `name:address` for /etc/hosts.
     pub extra_hosts: Vec<String>,
+    /// When it is started again.
+    pub restart: RestartPolicy,
+    /// How its health is checked.
+    pub healthcheck: Option<Healthcheck>,
 }
 
 impl Config {
@@ -87,6 +94,15 @@ impl Config {
     pub fn arguments(&self) -> Vec<String> {
         let entrypoint = self.entrypoint.iter().flatten();
         entrypoint.chain(&self.command).cloned().collect()
+    }
+
+    /// Returns whether a person who sends the signal wants the container to end, so that no policy starts it again.
+    pub(crate) fn is_ended_by(&self, signal: i32) -> bool {
+        let own = self.stop_signal.as_deref();
+        matches!(
+            signal,
+            libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGQUIT
+        ) || own.and_then(super::signal_number) == Some(signal)
     }
 
     /// Returns whether the seccomp profile is switched off.

@@ -6,10 +6,13 @@ use std::time::Instant;
 use super::Container;
 use super::ContainerError;
 use super::ContainerId;
+use super::RestartPolicy;
+use super::StartOptions;
 use super::Status;
 use super::names;
 use super::rows;
 use crate::Engine;
+use crate::cgroup::Resources;
 use crate::frame;
 use crate::frame::Kind;
 use crate::frame::Request;
@@ -61,10 +64,17 @@ impl Engine {
             name: name.to_owned(),
             id: container.id.clone(),
         };
-        if container.state.status != Status::Running {
+        if !container.state.status.is_alive() {
             return Err(refused());
         }
-        let sent = self.request_done(&container.id, &Request::Signal(number));
+        let request = match container.config.is_ended_by(number) {
+            true => Request::Stop(number),
+            false => Request::Signal(number),
+        };
+        let sent = self.request_done(&container.id, &request);
+        if sent.is_ok() {
+            self.emit_of(&container, "kill", &[("signal", number.to_string())]);
+        }
         match sent {
             Err(ContainerError::NotRunning(_)) => Err(refused()),
             Ok(()) if number == libc::SIGKILL => self.wait_for_end(&container.id, None).map(|_| ()),
@@ -81,7 +91,8 @@ impl Engine {
         timeout: Option<i64>,
     ) -> Result<(), ContainerError> {
         let container = self.container(name)?;
-        if container.state.status != Status::Running {
+        if !container.state.status.is_alive() {
+            rows::set_stopped(&self.db(), &container.id)?;
             return Ok(());
         }
         let signal = signal
@@ -95,18 +106,99 @@ impl Engine {
             Err(ContainerError::NotRunning(_)) => Ok(()),
             sent => sent,
         };
-        ended(self.request_done(&container.id, &Request::Signal(number)))?;
+        let stop = |number: i32| {
+            self.emit_of(&container, "kill", &[("signal", number.to_string())]);
+            ended(self.request_done(&container.id, &Request::Stop(number)))
+        };
+        stop(number)?;
         if !self.wait_for_end(&container.id, patience)? {
-            ended(self.request_done(&container.id, &Request::Signal(libc::SIGKILL)))?;
+            stop(libc::SIGKILL)?;
             self.wait_for_end(&container.id, None)?;
         }
+        self.emit_of(&container, "stop", &[]);
+        Ok(())
+    }
+
+    /// Stops a container and starts it again.
+    pub fn restart_container(
+        &self,
+        name: &str,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<(), ContainerError> {
+        self.stop_container(name, signal, timeout)?;
+        self.start_container(name, &StartOptions::default())?;
+        self.emit_of(&self.container(name)?, "restart", &[]);
+        Ok(())
+    }
+
+    /// Freezes a running container's processes where they are.
+    pub fn pause_container(&self, name: &str) -> Result<(), ContainerError> {
+        let container = self.container(name)?;
+        match container.state.status {
+            Status::Running => self.request_done(&container.id, &Request::Pause),
+            Status::Paused => Err(ContainerError::Invalid(format!(
+                "Container {} is already paused",
+                container.id
+            ))),
+            Status::Restarting => Err(ContainerError::Restarting(container.id)),
+            _ => Err(ContainerError::NotRunning(container.id)),
+        }
+    }
+
+    /// Lets a frozen container's processes go on.
+    pub fn unpause_container(&self, name: &str) -> Result<(), ContainerError> {
+        let container = self.container(name)?;
+        match container.state.status {
+            Status::Paused => self.request_done(&container.id, &Request::Unpause),
+            _ => Err(ContainerError::Invalid(format!(
+                "Container {} is not paused",
+                container.id
+            ))),
+        }
+    }
+
+    /// Sets new limits, and a new restart policy if there is one, at once if the container runs.
+    pub fn update_container(
+        &self,
+        name: &str,
+        resources: &Resources,
+        restart: Option<RestartPolicy>,
+    ) -> Result<(), ContainerError> {
+        let container = self.container(name)?;
+        let mut config = container.config.clone();
+        config.resources = config.resources.with(resources);
+        super::create::check_resources(&config.resources)?;
+        if let Some(restart) = restart {
+            if config.auto_remove && restart != RestartPolicy::No {
+                return Err(ContainerError::Invalid(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
+                        .to_owned(),
+                ));
+            }
+            config.restart = restart;
+        }
+        if container.state.status.is_alive() {
+            let request = Request::Update(Box::new(config.resources.clone()), restart);
+            match self.request_done(&container.id, &request) {
+                Ok(()) | Err(ContainerError::NotRunning(_)) => {}
+                Err(error) => {
+                    return Err(ContainerError::Invalid(format!(
+                        "Cannot update container {}: {error}",
+                        container.id
+                    )));
+                }
+            }
+        }
+        rows::set_config(&self.db(), &container.id, &config)?;
+        self.emit_of(&container, "update", &[]);
         Ok(())
     }
 
     /// Waits until a container does not run; returns its exit code.
     pub fn wait_container(&self, name: &str) -> Result<i32, ContainerError> {
         let container = self.container(name)?;
-        if container.state.status != Status::Running {
+        if !container.state.status.is_alive() {
             return Ok(container.state.exit_code);
         }
         match self.ask(&container.id, &Request::Wait) {
@@ -210,7 +302,14 @@ impl Engine {
         }
         let db = self.db();
         match rows::rename(&db, &container.id, to) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                drop(db);
+                // What does not run hears nothing.
+                let _ = self.request_done(&container.id, &Request::Rename(to.to_owned()));
+                let old = [("oldName", format!("/{}", container.name))];
+                self.emit_container("rename", &container.id, to, &container.config, &old);
+                Ok(())
+            }
             Err(error) => match rows::by_name(&db, to)? {
                 Some(Container { id, .. }) => {
                     let conflict = ContainerError::NameInUse {

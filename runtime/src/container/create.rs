@@ -6,10 +6,14 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use serde::Deserialize as _;
+
 use super::Config;
 use super::Container;
 use super::ContainerError;
 use super::ContainerId;
+use super::Healthcheck;
+use super::RestartPolicy;
 use super::State;
 use super::Status;
 use super::config::merge_env;
@@ -95,6 +99,10 @@ pub struct CreateOptions {
     pub group_add: Vec<String>,
     /// `name:address` for /etc/hosts.
     pub extra_hosts: Vec<String>,
+    /// When the container is started again.
+    pub restart: RestartPolicy,
+    /// How its health is checked, over what the image says.
+    pub healthcheck: Option<Healthcheck>,
     /// What `stop` sends.
     pub stop_signal: Option<String>,
     /// How many seconds `stop` waits; -1 for ever.
@@ -156,6 +164,10 @@ impl Engine {
                 error: String::new(),
                 started: (status == Status::Running).then_some(now),
                 finished: None,
+                restart_count: 0,
+                stopped: false,
+                oom_killed: false,
+                health: None,
             },
         };
         let busy = self.keep_busy(&container.id)?;
@@ -170,7 +182,16 @@ impl Engine {
             }
         };
         match inserted {
-            Ok(()) => Ok((container, busy)),
+            Ok(()) => {
+                self.emit_container(
+                    "create",
+                    &container.id,
+                    &container.name,
+                    &container.config,
+                    &[],
+                );
+                Ok((container, busy))
+            }
             Err(error) => {
                 busy.sweep();
                 Err(error)
@@ -225,13 +246,7 @@ fn configure(
     for option in &options.security_opt {
         check_security_option(option)?;
     }
-    if options
-        .resources
-        .memory
-        .is_some_and(|memory| memory < LEAST_MEMORY)
-    {
-        return invalid("Minimum memory limit allowed is 6MB".to_owned());
-    }
+    check_resources(&options.resources)?;
     let stop_signal = options
         .stop_signal
         .clone()
@@ -295,7 +310,81 @@ fn configure(
             .unwrap_or(SHM_SIZE),
         group_add: options.group_add.clone(),
         extra_hosts: extra_hosts(&options.extra_hosts)?,
+        restart: options.restart,
+        healthcheck: healthcheck(options, image)?,
     })
+}
+
+/// Refuses limits that contradict each other or could hold no process.
+pub(super) fn check_resources(resources: &Resources) -> Result<(), ContainerError> {
+    let invalid = |words: String| Err(ContainerError::Invalid(words));
+    if resources.memory.is_some_and(|memory| memory < LEAST_MEMORY) {
+        return invalid("Minimum memory limit allowed is 6MB".to_owned());
+    }
+    match (resources.memory, resources.memory_swap) {
+        (Some(memory), Some(swap)) if swap > 0 && (swap as u64) < memory => {
+            return invalid(
+                "Minimum memoryswap limit should be larger than memory limit, see usage".to_owned(),
+            );
+        }
+        (None, Some(swap)) if swap > 0 => {
+            return invalid(
+                "You should always set the Memory limit when using Memoryswap limit, see usage"
+                    .to_owned(),
+            );
+        }
+        _ => {}
+    }
+    if let (Some(memory), Some(reservation)) = (resources.memory, resources.memory_reservation)
+        && memory < reservation
+    {
+        return invalid(
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+                .to_owned(),
+        );
+    }
+    if resources.nano_cpus.is_some() && resources.cpu_quota.is_some_and(|quota| quota > 0) {
+        return invalid(
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set".to_owned(),
+        );
+    }
+    let there = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    if let Some(nano_cpus) = resources.nano_cpus
+        && nano_cpus > there * 1_000_000_000
+    {
+        return invalid(format!(
+            "Range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the image's check with what was asked for put over it.
+fn healthcheck(
+    options: &CreateOptions,
+    image: &Image,
+) -> Result<Option<Healthcheck>, ContainerError> {
+    let of_image = image.raw_config["config"].get("Healthcheck");
+    let of_image = of_image.and_then(|check| Healthcheck::deserialize(check).ok());
+    let check = match (&of_image, &options.healthcheck) {
+        (Some(of_image), Some(over)) => of_image.with(over),
+        (Some(one), None) | (None, Some(one)) => one.clone(),
+        (None, None) => return Ok(None),
+    };
+    const SHORTEST: u64 = 1_000_000;
+    for (what, time) in [
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ] {
+        if time != 0 && time < SHORTEST {
+            return Err(ContainerError::Invalid(format!(
+                "{what} in Healthcheck cannot be less than 1ms"
+            )));
+        }
+    }
+    Ok(Some(check))
 }
 
 fn network(name: Option<&str>) -> Result<(Network, String), ContainerError> {

@@ -39,8 +39,11 @@ impl Engine {
         options: ExecOptions,
     ) -> Result<Attachment, ContainerError> {
         let container = self.container(name)?;
-        if container.state.status != Status::Running {
-            return Err(ContainerError::NotRunning(container.id));
+        match container.state.status {
+            Status::Running => {}
+            Status::Paused => return Err(ContainerError::Paused(name.to_owned())),
+            Status::Restarting => return Err(ContainerError::Restarting(container.id)),
+            _ => return Err(ContainerError::NotRunning(container.id)),
         }
         let exec = Exec {
             arguments: options.arguments,

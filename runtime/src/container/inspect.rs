@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Config;
 use super::Container;
+use super::Health;
 use super::Status;
 use crate::Engine;
 use crate::sandbox;
@@ -35,8 +36,8 @@ impl Engine {
         let (path, arguments) = arguments
             .split_first()
             .map_or(("", &[][..]), |(path, rest)| (path, rest));
-        let is_running = state.status == Status::Running;
-        json!({
+        let is_running = state.status.is_alive();
+        let mut value = json!({
             "Id": id.as_str(),
             "Created": created.to_string(),
             "Path": path,
@@ -44,12 +45,15 @@ impl Engine {
             "State": {
                 "Status": state.status.as_str(),
                 "Running": is_running,
-                "Paused": false,
-                "Restarting": false,
-                "OOMKilled": false,
+                "Paused": state.status == Status::Paused,
+                "Restarting": state.status == Status::Restarting,
+                "OOMKilled": state.oom_killed,
                 "Dead": false,
                 "Pid": state.pid.unwrap_or(0),
-                "ExitCode": if is_running { 0 } else { state.exit_code },
+                "ExitCode": match state.status {
+                    Status::Running | Status::Paused => 0,
+                    _ => state.exit_code,
+                },
                 "Error": state.error,
                 "StartedAt": time(state.started),
                 "FinishedAt": time(state.finished),
@@ -60,7 +64,7 @@ impl Engine {
             "HostsPath": in_directory("hosts"),
             "LogPath": in_directory("log"),
             "Name": format!("/{name}"),
-            "RestartCount": 0,
+            "RestartCount": state.restart_count,
             "Driver": "layerfs",
             "Platform": "linux",
             "MountLabel": "",
@@ -80,7 +84,21 @@ impl Engine {
                     (if config.network_mode == "default" { "none" } else { &config.network_mode }): {},
                 },
             },
-        })
+        });
+        if let Some(health) = self.health(container) {
+            value["State"]["Health"] = json!(health);
+        }
+        if let Some(check) = &config.healthcheck {
+            value["Config"]["Healthcheck"] = json!(check);
+        }
+        value
+    }
+
+    /// Returns what the last run's health checks have found, if it has any.
+    pub fn health(&self, container: &Container) -> Option<Health> {
+        container.config.healthcheck.as_ref()?.command()?;
+        let path = self.container_dir(&container.id).join("health");
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 }
 
@@ -100,7 +118,10 @@ fn host_config(config: &Config) -> Value {
         "LogConfig": { "Type": "json-file", "Config": {} },
         "NetworkMode": config.network_mode,
         "PortBindings": {},
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": {
+            "Name": config.restart.name(),
+            "MaximumRetryCount": config.restart.maximum(),
+        },
         "AutoRemove": config.auto_remove,
         "CapAdd": nullable(&config.cap_add),
         "CapDrop": nullable(&config.cap_drop),
@@ -114,8 +135,15 @@ fn host_config(config: &Config) -> Value {
         "ShmSize": config.shm_size,
         "Runtime": "ply",
         "Memory": config.resources.memory.unwrap_or(0),
+        "MemoryReservation": config.resources.memory_reservation.unwrap_or(0),
+        "MemorySwap": config.resources.memory_and_swap().unwrap_or(0),
         "NanoCpus": config.resources.nano_cpus.unwrap_or(0),
-        "PidsLimit": config.resources.pids,
+        "CpuShares": config.resources.cpu_shares.unwrap_or(0),
+        "CpuPeriod": config.resources.cpu_period.unwrap_or(0),
+        "CpuQuota": config.resources.cpu_quota.unwrap_or(0),
+        "CpusetCpus": config.resources.cpuset_cpus.clone().unwrap_or_default(),
+        "CpusetMems": config.resources.cpuset_mems.clone().unwrap_or_default(),
+        "PidsLimit": config.resources.pids.filter(|pids| *pids > 0),
         "Ulimits": ulimits,
         "Init": config.init,
         "MaskedPaths": masked,

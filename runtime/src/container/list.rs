@@ -17,6 +17,7 @@ pub struct ContainerFilter {
     ancestors: Vec<String>,
     before: Option<String>,
     since: Option<String>,
+    health: Vec<String>,
 }
 
 impl ContainerFilter {
@@ -44,6 +45,14 @@ impl ContainerFilter {
             "ancestor" => self.ancestors.push(value),
             "before" => self.before = Some(value),
             "since" => self.since = Some(value),
+            "health" => match value.as_str() {
+                "none" | "starting" | "healthy" | "unhealthy" => self.health.push(value),
+                _ => {
+                    return Err(ContainerError::Invalid(format!(
+                        "Invalid filter 'health={value}'"
+                    )));
+                }
+            },
             key => return Err(ContainerError::Invalid(format!("Invalid filter '{key}'"))),
         }
         Ok(())
@@ -74,6 +83,9 @@ impl ContainerFilter {
             })
             && any(&self.statuses, &|status| {
                 container.state.status.as_str() == status
+            })
+            && any(&self.health, &|health| {
+                container.state.health.map_or("none", |it| it.as_str()) == health
             })
             && (self.exited.is_empty()
                 || (container.state.status == Status::Exited
@@ -138,7 +150,7 @@ impl Engine {
             .iter_mut()
             .for_each(|container| self.observe(container));
         containers.retain(|container| {
-            (all || filter.wants_all() || container.state.status == Status::Running)
+            (all || filter.wants_all() || container.state.status.is_alive())
                 && filter.fits(container, &images)
                 && before
                     .as_ref()

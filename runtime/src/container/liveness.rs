@@ -28,6 +28,7 @@ use crate::sys;
 use super::Container;
 use super::ContainerError;
 use super::ContainerId;
+use super::HealthStatus;
 use super::Status;
 use super::rows;
 
@@ -96,8 +97,11 @@ impl RunPaths {
 /// What a monitor writes down for others to show.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Alive {
-    pub(crate) pid: i32,
+    /// The first process; none while the container waits for its next start.
+    pub(crate) pid: Option<i32>,
     pub(crate) started: Timestamp,
+    pub(crate) paused: bool,
+    pub(crate) health: Option<HealthStatus>,
 }
 
 impl Alive {
@@ -282,12 +286,27 @@ impl Engine {
         };
         match container.state.status {
             Status::Created | Status::Exited => return Ok(()),
-            Status::Running | Status::Removing => cgroup::sweep(id.as_str())?,
+            _ => cgroup::sweep(id.as_str())?,
         }
+        let attributes = [("exitCode", KILLED.to_string())];
+        self.emit_container("die", id, &container.name, &container.config, &attributes);
         if container.state.status == Status::Removing || container.config.auto_remove {
             return self.erase(id, busy);
         }
-        rows::set_exited(&self.db(), id, KILLED, Timestamp::now())?;
+        let end = rows::End {
+            code: KILLED,
+            finished: Timestamp::now(),
+            stopped: false,
+            oom_killed: false,
+        };
+        rows::set_exited(&self.db(), id, &end)?;
+        let count = container.state.restart_count;
+        if container.config.restart.wants(KILLED, count) {
+            // Nobody else can: its monitor, which would have, is dead.
+            if let Err(error) = self.start_again(&container, busy, count + 1) {
+                log::warn!("restart {id}: {error}");
+            }
+        }
         Ok(())
     }
 
@@ -298,8 +317,14 @@ impl Engine {
         }
         container.state.status = Status::Running;
         if let Some(alive) = Alive::read(&self.run_paths(&container.id)) {
-            container.state.pid = Some(alive.pid);
+            container.state.status = match (alive.pid, alive.paused) {
+                (None, _) => Status::Restarting,
+                (_, true) => Status::Paused,
+                _ => Status::Running,
+            };
+            container.state.pid = alive.pid;
             container.state.started = Some(alive.started);
+            container.state.health = alive.health;
         }
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::ContainerError;
 use super::ContainerId;
-use super::Status;
 use super::liveness::Busy;
 use super::rows;
 use super::rows::Durability;
@@ -17,17 +16,17 @@ impl Engine {
     pub fn remove_container(&self, name: &str, force: bool) -> Result<(), ContainerError> {
         let container = self.container(name)?;
         let id = container.id;
-        if container.state.status == Status::Running {
+        if container.state.status.is_alive() {
             if !force {
                 return Err(ContainerError::RemoveRunning(id));
             }
             // A container that ended meanwhile is as good as killed.
-            let _ = self.request_done(&id, &Request::Signal(libc::SIGKILL));
+            let _ = self.request_done(&id, &Request::Stop(libc::SIGKILL));
         }
         let busy = self.keep_busy(&id)?;
         if force {
             // Started again in between: killed again.
-            let _ = self.request_done(&id, &Request::Signal(libc::SIGKILL));
+            let _ = self.request_done(&id, &Request::Stop(libc::SIGKILL));
             busy.wait_for_death()
                 .map_err(ContainerError::io(self.run_dir()))?;
         } else if self.is_alive(&id) {
@@ -60,7 +59,11 @@ impl Engine {
         rows::set_removing(&self.db(), id)?;
         let directory = self.container_dir(id);
         remove_tree(&directory).map_err(ContainerError::io(&directory))?;
+        let container = rows::by_id(&self.db(), id)?;
         rows::delete(&self.db(), durability, id)?;
+        if let Some(container) = container {
+            self.emit_of(&container, "destroy", &[]);
+        }
         Ok(())
     }
 }

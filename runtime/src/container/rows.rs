@@ -36,7 +36,25 @@ pub(crate) const SCHEMA: &str = "
     CREATE INDEX containers_phase ON containers (phase);
 ";
 
-const COLUMNS: &str = "id, name, created, config, phase, exit_code, error, started, finished";
+/// What came with restart policies, for `state.rs`.
+pub(crate) const SCHEMA_OF_RESTARTS: &str = "
+    ALTER TABLE containers ADD COLUMN restart_count INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE containers ADD COLUMN stopped INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE containers ADD COLUMN oom_killed INTEGER NOT NULL DEFAULT 0;
+";
+
+const COLUMNS: &str = "id, name, created, config, phase, exit_code, error, started, finished, restart_count, stopped, \
+                       oom_killed";
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) code: i32,
+    pub(crate) finished: Timestamp,
+    /// Whether a person wanted it.
+    pub(crate) stopped: bool,
+    pub(crate) oom_killed: bool,
+}
 
 /// Whether a commit must survive the machine, or only the processes (what vanishes with its run need not).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +122,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Container> {
             error: row.get(6)?,
             started: row.get::<_, Option<i64>>(7)?.map(timestamp),
             finished: row.get::<_, Option<i64>>(8)?.map(timestamp),
+            restart_count: row.get(9)?,
+            stopped: row.get(10)?,
+            oom_killed: row.get(11)?,
+            health: None,
         },
     })
 }
@@ -198,17 +220,67 @@ pub(super) fn of_image(db: &Connection, image: &str) -> rusqlite::Result<Vec<(Co
         .collect()
 }
 
-/// Records that a start begins.
+/// Records that a start begins, after so many restarts.
 pub(super) fn set_running(
     db: &Connection,
     id: &ContainerId,
     started: Timestamp,
+    restart_count: u32,
 ) -> rusqlite::Result<()> {
     execute(
         db,
         Durability::Process,
-        "UPDATE containers SET phase = 'running', started = ?, error = '' WHERE id = ?",
-        params![nanoseconds(started), id.as_str()],
+        "UPDATE containers SET phase = 'running', started = ?, error = '', restart_count = ?, stopped = 0,
+             oom_killed = 0 WHERE id = ?",
+        params![nanoseconds(started), restart_count, id.as_str()],
+    )?;
+    Ok(())
+}
+
+/// Records how a run ended after which the next one begins by itself.
+pub(crate) fn set_restarting(
+    db: &Connection,
+    id: &ContainerId,
+    end: &End,
+    restart_count: u32,
+) -> rusqlite::Result<()> {
+    execute(
+        db,
+        Durability::Process,
+        "UPDATE containers SET exit_code = ?, finished = ?, oom_killed = ?, restart_count = ? WHERE id = ?",
+        params![
+            end.code,
+            nanoseconds(end.finished),
+            end.oom_killed,
+            restart_count,
+            id.as_str()
+        ],
+    )?;
+    Ok(())
+}
+
+/// Replaces a container's configuration.
+pub(super) fn set_config(
+    db: &Connection,
+    id: &ContainerId,
+    config: &Config,
+) -> Result<(), ContainerError> {
+    let config = serde_json::to_string(config)
+        .map_err(|error| ContainerError::Invalid(error.to_string()))?;
+    db.execute(
+        "UPDATE containers SET config = ? WHERE id = ?",
+        params![config, id.as_str()],
+    )?;
+    Ok(())
+}
+
+/// Records that a person has stopped a container that did not run any more.
+pub(super) fn set_stopped(db: &Connection, id: &ContainerId) -> rusqlite::Result<()> {
+    execute(
+        db,
+        Durability::Process,
+        "UPDATE containers SET stopped = 1 WHERE id = ? AND stopped = 0",
+        [id.as_str()],
     )?;
     Ok(())
 }
@@ -231,17 +303,18 @@ pub(crate) fn set_failed(
 }
 
 /// Records how a run ended.
-pub(crate) fn set_exited(
-    db: &Connection,
-    id: &ContainerId,
-    code: i32,
-    finished: Timestamp,
-) -> rusqlite::Result<()> {
+pub(crate) fn set_exited(db: &Connection, id: &ContainerId, end: &End) -> rusqlite::Result<()> {
     execute(
         db,
         Durability::Machine,
-        "UPDATE containers SET phase = 'exited', exit_code = ?, finished = ? WHERE id = ?",
-        params![code, nanoseconds(finished), id.as_str()],
+        "UPDATE containers SET phase = 'exited', exit_code = ?, finished = ?, stopped = ?, oom_killed = ? WHERE id = ?",
+        params![
+            end.code,
+            nanoseconds(end.finished),
+            end.stopped,
+            end.oom_killed,
+            id.as_str()
+        ],
     )?;
     Ok(())
 }

@@ -27,6 +27,7 @@ use crate::attach::Attachment;
 use crate::frame;
 use crate::frame::Kind;
 use crate::monitor;
+use crate::monitor::Again;
 use crate::monitor::Spec;
 use crate::sandbox::MountSource;
 use crate::sandbox::Network;
@@ -68,7 +69,7 @@ impl Engine {
         let is_alive = busy
             .is_alive()
             .map_err(ContainerError::io(self.run_dir()))?;
-        if is_alive && container.state.status == Status::Running {
+        if is_alive && container.state.status.is_alive() {
             drop(busy);
             return options
                 .attach
@@ -79,8 +80,25 @@ impl Engine {
         busy.wait_for_death()
             .map_err(ContainerError::io(self.run_dir()))?;
         let is_first = container.state.started.is_none();
-        rows::set_running(&self.db(), &id, Timestamp::now())?;
+        rows::set_running(&self.db(), &id, Timestamp::now(), 0)?;
+        let mut container = container;
+        container.state.restart_count = 0;
         self.start_kept(&container, &busy, options, is_first)
+    }
+
+    /// Starts a container whose monitor was killed, as its policy says.
+    pub(super) fn start_again(
+        &self,
+        container: &Container,
+        busy: &Busy,
+        count: u32,
+    ) -> Result<(), ContainerError> {
+        rows::set_running(&self.db(), &container.id, Timestamp::now(), count)?;
+        let mut container = container.clone();
+        container.state.restart_count = count;
+        let options = StartOptions::default();
+        self.start_kept(&container, busy, &options, false)
+            .map(|_| ())
     }
 
     fn start_kept(
@@ -100,6 +118,8 @@ impl Engine {
             }
             Err(error) => {
                 // The monitor has nothing left; what it was for is the starter's to clear up.
+                let attributes = [("exitCode", error.exit_code().to_string())];
+                self.emit_of(container, "die", &attributes);
                 busy.wait_for_death()
                     .map_err(ContainerError::io(self.run_dir()))?;
                 crate::cgroup::sweep(container.id.as_str())?;
@@ -184,6 +204,8 @@ impl Engine {
             size: options.size,
             is_first,
             detached: options.attach.is_none(),
+            name: container.name.clone(),
+            again: Again::after(container.state.restart_count),
         };
         let spec = frame::encode_json(Kind::Spec, &spec).map_err(failed)?;
         let sent = (&ours).write_all(&spec);
@@ -215,9 +237,16 @@ impl Engine {
         streams: [bool; 3],
     ) -> Result<Attachment, ContainerError> {
         let container = self.container(name)?;
-        if container.state.status != Status::Running {
-            return Err(ContainerError::CannotAttach);
+        match container.state.status {
+            Status::Running | Status::Restarting => {}
+            Status::Paused => {
+                return Err(ContainerError::Invalid(
+                    "You cannot attach to a paused container, unpause it first".to_owned(),
+                ));
+            }
+            _ => return Err(ContainerError::CannotAttach),
         }
+        self.emit_of(&container, "attach", &[]);
         self.attach_to(&container.id, streams)
     }
 
@@ -248,17 +277,37 @@ impl Engine {
         })
     }
 
+    /// Records that a restart came to nothing; called by the monitor.
+    pub(crate) fn record_failure(
+        &self,
+        id: &ContainerId,
+        code: i32,
+        words: &str,
+    ) -> Result<(), ContainerError> {
+        Ok(rows::set_failed(&self.db(), id, code, words)?)
+    }
+
+    /// Records how a run ended after which the monitor begins another one; called by it.
+    pub(crate) fn record_restarting(
+        &self,
+        id: &ContainerId,
+        end: &rows::End,
+        count: u32,
+    ) -> Result<(), ContainerError> {
+        rows::leave_log_on_close(&self.db());
+        Ok(rows::set_restarting(&self.db(), id, end, count)?)
+    }
+
     /// Records how a container ended and, if that is its removal, takes it away; called by its monitor.
     pub(crate) fn record_end(
         &self,
         id: &ContainerId,
         auto_remove: bool,
-        code: i32,
-        finished: Timestamp,
+        end: &rows::End,
     ) -> Result<(), ContainerError> {
         rows::leave_log_on_close(&self.db());
         if !auto_remove {
-            return Ok(rows::set_exited(&self.db(), id, code, finished)?);
+            return Ok(rows::set_exited(&self.db(), id, end)?);
         }
         self.erase_files_and_row(id, Durability::Process)?;
         let _ = fs::remove_dir_all(self.run_paths(id).directory);

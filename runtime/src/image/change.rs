@@ -95,27 +95,7 @@ pub(crate) fn apply(config: &mut Map<String, Value>, instruction: &str) -> Resul
             array(config, "OnBuild").push(rest.into());
         }
         "HEALTHCHECK" => {
-            let check = match rest.split_once(char::is_whitespace) {
-                None if rest.eq_ignore_ascii_case("none") => json!({ "Test": ["NONE"] }),
-                Some((kind, test)) if kind.eq_ignore_ascii_case("cmd") => {
-                    let test = match serde_json::from_str::<Vec<String>>(test.trim()) {
-                        Ok(words) => {
-                            let mut list = vec!["CMD".to_owned()];
-                            list.extend(words);
-                            list
-                        }
-                        Err(_) => vec!["CMD-SHELL".to_owned(), test.trim().to_owned()],
-                    };
-                    json!({ "Test": test })
-                }
-                _ => {
-                    let kind = rest.split_whitespace().next().unwrap_or_default();
-                    return Err(ImageError::InvalidChange(format!(
-                        "Unknown type {:?} in HEALTHCHECK (try CMD)",
-                        kind.to_ascii_uppercase()
-                    )));
-                }
-            };
+            let check = healthcheck(rest)?;
             config.insert("Healthcheck".into(), check);
         }
         "ADD" | "ARG" | "COPY" | "FROM" | "MAINTAINER" | "RUN" | "SHELL" => {
@@ -132,6 +112,72 @@ pub(crate) fn apply(config: &mut Map<String, Value>, instruction: &str) -> Resul
         }
     }
     Ok(())
+}
+
+/// Reads `NONE`, or flags and `CMD` with a command in either form.
+fn healthcheck(text: &str) -> Result<Value, ImageError> {
+    let mut check = Map::new();
+    let mut rest = text;
+    while rest.starts_with("--") {
+        let (flag, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+        let key = match name {
+            "--interval" => "Interval",
+            "--timeout" => "Timeout",
+            "--start-period" => "StartPeriod",
+            "--start-interval" => "StartInterval",
+            "--retries" => "Retries",
+            other => {
+                let other = super::printable(other.trim_start_matches("--"));
+                return Err(ImageError::InvalidChange(format!("Unknown flag: {other}")));
+            }
+        };
+        let number = match key {
+            "Retries" => value.parse().ok(),
+            _ => nanoseconds(value),
+        };
+        let number: u64 = number.ok_or_else(|| {
+            let value = super::printable(value);
+            ImageError::InvalidChange(format!("invalid value {value:?} of {name} in HEALTHCHECK"))
+        })?;
+        check.insert(key.into(), number.into());
+        rest = after.trim_start();
+    }
+    let (kind, test) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let test = test.trim();
+    let test = match (kind.to_ascii_uppercase().as_str(), test) {
+        ("NONE", "") if check.is_empty() => vec!["NONE".to_owned()],
+        ("NONE", _) => {
+            return Err(ImageError::InvalidChange(
+                "HEALTHCHECK NONE takes no arguments".to_owned(),
+            ));
+        }
+        ("CMD", "") => {
+            return Err(ImageError::InvalidChange(
+                "Missing command after HEALTHCHECK CMD".to_owned(),
+            ));
+        }
+        ("CMD", test) => match serde_json::from_str::<Vec<String>>(test) {
+            Ok(words) => [vec!["CMD".to_owned()], words].concat(),
+            Err(_) => vec!["CMD-SHELL".to_owned(), test.to_owned()],
+        },
+        (kind, _) => {
+            return Err(ImageError::InvalidChange(format!(
+                "Unknown type {kind:?} in HEALTHCHECK (try CMD)"
+            )));
+        }
+    };
+    check.insert("Test".into(), json!(test));
+    Ok(Value::Object(check))
+}
+
+/// Reads a length of time as Go writes it: `1m30s`.
+fn nanoseconds(text: &str) -> Option<u64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let duration: jiff::SignedDuration = text.parse().ok()?;
+    u64::try_from(duration.as_nanos()).ok()
 }
 
 /// Reads the JSON form, else wraps the shell form.
@@ -221,7 +267,7 @@ mod tests {
             "WORKDIR b",
             "VOLUME /v /w",
             "USER me",
-            "HEALTHCHECK CMD true",
+            "HEALTHCHECK --interval=1m30s --retries=4 CMD true",
         ] {
             apply(&mut config, line).unwrap();
         }
@@ -236,7 +282,11 @@ mod tests {
                 "WorkingDir": "/a/b",
                 "Volumes": {"/v": {}, "/w": {}},
                 "User": "me",
-                "Healthcheck": {"Test": ["CMD-SHELL", "true"]},
+                "Healthcheck": {
+                    "Test": ["CMD-SHELL", "true"],
+                    "Interval": 90_000_000_000u64,
+                    "Retries": 4,
+                },
             })
         );
         for bad in [
@@ -247,6 +297,10 @@ mod tests {
             "",
             "ENV",
             "HEALTHCHECK FOO",
+            "HEALTHCHECK --nosuch=1 CMD true",
+            "HEALTHCHECK --interval=x CMD true",
+            "HEALTHCHECK CMD",
+            "HEALTHCHECK NONE true",
         ] {
             assert!(apply(&mut Map::new(), bad).is_err(), "{bad}");
         }

@@ -93,6 +93,9 @@ impl Engine {
             rows::set_tag(&transaction, &full.repository(), tag, &row.id)?;
         }
         transaction.commit()?;
+        drop(db);
+        let id = row.id.to_string();
+        self.emit_image("import", &id, &id);
         Ok(row.id)
     }
 }

@@ -97,6 +97,11 @@ impl Engine {
                 "The image {name} already exists, renaming the old one with ID {old} to empty string"
             )));
         }
+        for image in &loaded {
+            let id = image.image.to_string();
+            let name = image.tags.first().map(|tag| tag.familiar());
+            self.emit_image("load", &id, &name.unwrap_or_else(|| id.clone()));
+        }
         Ok(loaded)
     }
 

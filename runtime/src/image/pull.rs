@@ -82,6 +82,7 @@ impl Engine {
         let reference = reference.or_latest();
         let client = Client::connect(&reference, Access::Pull, &options.registry)?;
         let outcome = self.pull_with(&client, &reference, options, progress)?;
+        self.emit_image("pull", &reference.familiar(), &reference.familiar_name());
         tell_status(progress, outcome.newer, &reference.familiar());
         Ok(outcome)
     }
@@ -99,6 +100,7 @@ impl Engine {
         for tag in tags {
             let reference = reference.with_tag(&tag)?;
             outcomes.push(self.pull_with(&client, &reference, options, progress)?);
+            self.emit_image("pull", &reference.familiar(), &reference.familiar_name());
         }
         let newer = outcomes.iter().any(|outcome| outcome.newer);
         tell_status(progress, newer, &reference.familiar_name());

@@ -70,7 +70,9 @@ impl Engine {
         self.announce(&reference, progress);
         let tag = self.pushed_tag(&reference)?;
         let client = Client::connect(&reference, Access::Push, &options.registry)?;
-        self.push_with(&client, &reference, &tag, options, progress)
+        let outcome = self.push_with(&client, &reference, &tag, options, progress)?;
+        self.emit_image("push", &reference.familiar(), &reference.familiar_name());
+        Ok(outcome)
     }
 
     /// Sends every tag of the repository.

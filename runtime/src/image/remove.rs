@@ -30,7 +30,18 @@ impl Engine {
     /// is refused while a container uses the image, a stopped one can be overridden by `force`, a running one only
     /// when the name is given (then it is only untagged).
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, ImageError> {
+        let id = self.image(name).map(|image| image.id.to_string());
         let removals = self.unname_image(name, force)?;
+        let id = id.unwrap_or_default();
+        for removal in &removals {
+            match removal {
+                Removal::Untagged(name) => self.emit_image("untag", &id, name),
+                Removal::Deleted(digest) if digest.to_string() == id => {
+                    self.emit_image("delete", &id, &id);
+                }
+                Removal::Deleted(_) => {}
+            }
+        }
         let deletes = removals
             .iter()
             .any(|removal| matches!(removal, Removal::Deleted(_)));

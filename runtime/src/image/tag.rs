@@ -16,7 +16,10 @@ impl Engine {
             ));
         }
         let image: Image = self.image(source)?;
-        self.tag_image(&image.id, target)
+        self.tag_image(&image.id, target)?;
+        let name = target.or_latest().familiar();
+        self.emit_image("tag", &image.id.to_string(), &name);
+        Ok(())
     }
 
     /// Names an image.

@@ -4,8 +4,13 @@ use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
+
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::frame;
 use crate::frame::Decoder;
@@ -15,7 +20,7 @@ use crate::frame::Kind;
 const BACKLOG: usize = 1 << 20;
 
 /// What a client has asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Role {
     /// Nothing yet.
     New,
@@ -25,6 +30,17 @@ pub(super) enum Role {
     Waiting,
     /// The streams of the session with this number, and its exit code.
     Executing(u32),
+}
+
+/// A client on its way through the monitor's new beginning.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HandedOver {
+    stream: RawFd,
+    role: Role,
+    /// What was received and is not a whole frame yet.
+    incoming: Vec<u8>,
+    /// What was not sent yet.
+    outgoing: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -48,6 +64,30 @@ impl Client {
             role: Role::New,
             is_gone: false,
         })
+    }
+
+    pub(super) fn hand_over(&self) -> HandedOver {
+        HandedOver {
+            stream: self.stream.as_raw_fd(),
+            role: self.role,
+            incoming: self.decoder.rest().to_vec(),
+            outgoing: self.outgoing[self.sent..].to_vec(),
+        }
+    }
+
+    /// Takes a client over.
+    ///
+    /// # Safety
+    ///
+    /// Its descriptor must be open and nobody else's.
+    pub(super) unsafe fn taken_over(handed: HandedOver) -> io::Result<Client> {
+        // SAFETY: as the caller promises.
+        let stream = unsafe { crate::sys::fds::adopt(handed.stream) }?;
+        let mut client = Client::new(UnixStream::from(stream))?;
+        client.role = handed.role;
+        client.decoder.push(&handed.incoming);
+        client.outgoing = handed.outgoing;
+        Ok(client)
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {

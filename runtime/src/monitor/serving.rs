@@ -6,13 +6,14 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use layerfs::Union;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
@@ -20,14 +21,20 @@ use super::Spec;
 use super::client::Client;
 use super::client::Role;
 use super::log_file::LogFile;
+use super::prober::Due;
+use super::prober::Prober;
+use super::resting::Resting;
 use super::session::Begun;
 use super::session::Session;
 use super::session::Surroundings;
 use super::streams;
 use super::streams::Streams;
-use crate::Engine;
 use crate::cgroup::Cgroup;
+use crate::container::ContainerError;
+use crate::container::End;
+use crate::container::liveness::Alive;
 use crate::container::liveness::RunPaths;
+use crate::container::restart_delay;
 use crate::frame;
 use crate::frame::Kind;
 use crate::frame::Request;
@@ -47,6 +54,7 @@ const OUTPUTS: [Kind; 2] = [Kind::Stdout, Kind::Stderr];
 /// What a start has made.
 pub(super) struct Parts {
     pub(super) pid: i32,
+    pub(super) started: Timestamp,
     pub(super) pidfd: OwnedFd,
     pub(super) cgroup: Cgroup,
     /// Kept for its threads.
@@ -64,12 +72,19 @@ pub(super) struct Parts {
 }
 
 pub(super) struct Serving {
+    spec: Spec,
     parts: Parts,
+    log: LogFile,
     clients: Vec<Client>,
     sessions: Vec<Session>,
     /// The number of the last session.
     last_session: u32,
     helper_is_gone: bool,
+    prober: Option<Prober>,
+    began: Instant,
+    is_paused: bool,
+    /// Whether a person has asked the container to end.
+    stopped: bool,
     exit: Option<i32>,
 }
 
@@ -89,51 +104,121 @@ enum Source {
 }
 
 impl Serving {
-    pub(super) fn new(parts: Parts) -> Serving {
-        Serving {
+    pub(super) fn new(spec: Spec, parts: Parts, clients: Vec<Client>) -> io::Result<Serving> {
+        let directory = spec.container_dir();
+        let prober = Prober::new(&spec.config, directory.join("health"));
+        let serving = Serving {
+            log: LogFile::open(&directory.join("log"))?,
+            prober,
+            spec,
             parts,
-            clients: Vec::new(),
+            clients,
             sessions: Vec::new(),
             last_session: 0,
             helper_is_gone: false,
+            began: Instant::now(),
+            is_paused: false,
+            stopped: false,
             exit: None,
+        };
+        if serving.prober.is_some() {
+            serving.write_alive();
         }
+        Ok(serving)
     }
 
-    /// Serves until the container has ended and everybody knows.
-    pub(super) fn run(mut self, spec: Spec, starter: UnixStream, lock: File) -> io::Result<()> {
-        let starter = Client::starter(starter, &spec, self.parts.pid)?;
-        if !spec.detached {
-            self.clients.push(starter);
-        } else {
-            starter.finish();
-        }
-        let mut log = LogFile::open(&spec.container_dir().join("log"))?;
+    /// Serves until the container has ended for good and everybody knows.
+    pub(super) fn run(mut self, lock: File) -> io::Result<()> {
         while self.exit.is_none() {
-            self.step(&spec, &mut log)?;
+            self.step()?;
         }
-        self.drain(&mut log);
+        self.drain();
         self.end_sessions();
         self.parts.helper.finish();
-        let code = self.exit.unwrap_or_default();
-        if let Err(error) = log.finish() {
+        if let Err(error) = self.log.finish() {
             log::warn!("log: {error}");
         }
-        self.end(&spec, code);
+        let mut end = End {
+            code: self.exit.unwrap_or_default(),
+            finished: Timestamp::now(),
+            stopped: self.stopped,
+            oom_killed: self.parts.cgroup.oom_kills() > 0,
+        };
+        self.take_away();
+        if end.oom_killed {
+            self.spec.announce("oom", &[]);
+        }
+        let duration = self.began.elapsed().as_secs().to_string();
+        let code = ("exitCode", end.code.to_string());
+        self.spec
+            .announce("die", &[("execDuration", duration), code]);
+        if self.rest(&mut end, &lock) {
+            return Ok(());
+        }
+        super::remove_traces(&self.parts.paths);
+        super::record_end(&self.spec, &end);
         drop(lock);
         // The mount is detached and goes with the process: waiting for its threads would wait for our own descriptors.
         std::mem::forget(self.parts);
-        for mut client in self.clients {
-            if matches!(client.role, Role::Attached(_) | Role::Waiting) && !client.is_gone {
-                client.send(Kind::Exit, &code.to_le_bytes());
-            }
-            client.finish();
-        }
+        super::tell_end(self.clients, end.code);
         Ok(())
     }
 
+    /// Takes the container's traces away, but for what says that its monitor lives.
+    fn take_away(&mut self) {
+        if let Err(error) = self.parts.cgroup.remove() {
+            log::error!("{error}");
+        }
+        let root = self.parts.paths.root();
+        if let Err(error) = rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH) {
+            log::warn!("{}: {error}", root.display());
+        }
+        if let Err(error) = std::fs::remove_dir(&root) {
+            log::warn!("{}: {error}", root.display());
+        }
+    }
+
+    /// Waits for the next run if there is one and begins it; returns whether the container's end is taken care of.
+    fn rest(&mut self, end: &mut End, lock: &File) -> bool {
+        let restart = self.spec.config.restart;
+        let count = self.spec.again.count;
+        if end.stopped || self.spec.config.auto_remove || !restart.wants(end.code, count) {
+            return false;
+        }
+        if let Err(error) = super::record_restarting(&self.spec, end, count + 1) {
+            log::error!("{error}");
+        }
+        let alive = Alive {
+            pid: None,
+            started: self.parts.started,
+            paused: false,
+            health: None,
+        };
+        if let Err(error) = alive.write(&self.parts.paths) {
+            log::warn!("{error}");
+        }
+        let is_over = |client: &Client| matches!(client.role, Role::Executing(_));
+        for client in self.clients.extract_if(.., |client| is_over(client)) {
+            client.finish();
+        }
+        let delay = restart_delay(self.spec.again.delay, self.began.elapsed());
+        let mut resting = Resting {
+            spec: &mut self.spec,
+            clients: &mut self.clients,
+            listener: &self.parts.listener,
+            lock,
+            stopped: false,
+        };
+        match resting.wait(delay) {
+            Ok(false) => log::error!("cannot begin anew: {}", resting.execute_again(delay)),
+            Ok(true) => end.stopped = true,
+            Err(error) => log::error!("{error}"),
+        }
+        false
+    }
+
     /// Waits for something to happen and does what it asks for.
-    fn step(&mut self, spec: &Spec, log: &mut LogFile) -> io::Result<()> {
+    fn step(&mut self) -> io::Result<()> {
         let ready = self.wait()?;
         for source in ready {
             match source {
@@ -143,9 +228,9 @@ impl Serving {
                 Source::Listener => self.accept(),
                 Source::Stdin => self.parts.streams.feed(),
                 Source::Output(output) => {
-                    self.read_output(output, log);
+                    self.read_output(output);
                 }
-                Source::Client(at) => self.serve(at, spec),
+                Source::Client(at) => self.serve(at),
                 Source::Stage(number) => self.hear_stage(number),
                 Source::SessionStdin(number) => {
                     if let Some(session) = self.session(number) {
@@ -158,6 +243,7 @@ impl Serving {
                 Source::Helper => self.hear_helper(),
             }
         }
+        self.check_health();
         self.clients.retain(|client| !client.is_gone);
         Ok(())
     }
@@ -217,13 +303,82 @@ impl Serving {
             }
             add(Source::Client(at), client.as_fd(), flags);
         }
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, None))?;
+        let left = self.until_check();
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, left.as_ref()))?;
         Ok(sources
             .into_iter()
             .zip(&polled)
             .filter(|(_, polled)| !polled.revents().is_empty())
             .map(|(source, _)| source)
             .collect())
+    }
+
+    /// Returns how long it is until a health check has to begin or end; `None` is for ever.
+    fn until_check(&self) -> Option<Timespec> {
+        let prober = self.prober.as_ref().filter(|_| !self.is_paused)?;
+        match prober.due() {
+            Due::At(time) => {
+                Timespec::try_from(time.saturating_duration_since(Instant::now())).ok()
+            }
+            Due::Begin | Due::Kill(_) => Some(Timespec::default()),
+        }
+    }
+
+    fn check_health(&mut self) {
+        let Some(prober) = self.prober.as_mut().filter(|_| !self.is_paused) else {
+            return;
+        };
+        match prober.due() {
+            Due::At(_) => {}
+            Due::Begin => {
+                let exec = frame::Exec {
+                    arguments: prober.command.clone(),
+                    ..frame::Exec::default()
+                };
+                let begun = self.begin(&exec);
+                let number = self.last_session;
+                self.judge(|prober| {
+                    prober.began(number);
+                    if let Err(failure) = begun {
+                        prober.hear(failure.words.as_bytes());
+                        prober.end(i32::from(failure.code));
+                    }
+                });
+            }
+            Due::Kill(number) => {
+                if let Err(error) = self.parts.helper.kill(number) {
+                    log::warn!("kill a health check: {error}");
+                }
+                self.judge(Prober::is_late);
+            }
+        }
+    }
+
+    /// Has the prober take note of something, and tells those who watch if the container's health is another then.
+    fn judge(&mut self, take_note: impl FnOnce(&mut Prober)) {
+        let Some(prober) = &mut self.prober else {
+            return;
+        };
+        let before = prober.status();
+        take_note(prober);
+        let status = prober.status();
+        if status != before {
+            self.write_alive();
+            let action = format!("health_status: {}", status.as_str());
+            self.spec.announce(&action, &[]);
+        }
+    }
+
+    fn write_alive(&self) {
+        let alive = Alive {
+            pid: Some(self.parts.pid),
+            started: self.parts.started,
+            paused: self.is_paused,
+            health: self.prober.as_ref().map(Prober::status),
+        };
+        if let Err(error) = alive.write(&self.parts.paths) {
+            log::warn!("{}: {error}", self.parts.paths.directory.display());
+        }
     }
 
     fn session(&mut self, number: u32) -> Option<&mut Session> {
@@ -248,13 +403,41 @@ impl Serving {
 
     fn hear_stage(&mut self, number: u32) {
         match self.session(number).and_then(Session::hear_stage) {
-            Some(Begun::Started) => self.tell(number, Kind::Started, b""),
+            Some(Begun::Started) => {
+                self.announce_session("exec_start", number, &[]);
+                self.tell(number, Kind::Started, b"");
+            }
             Some(Begun::Failed(failure)) => {
                 self.tell(number, Kind::Failed, &failure.payload());
                 self.sessions.retain(|session| session.number != number);
+                if self.is_probe(number) {
+                    self.judge(|prober| {
+                        prober.hear(failure.words.as_bytes());
+                        prober.end(i32::from(failure.code));
+                    });
+                }
             }
             None => {}
         }
+    }
+
+    fn announce_session(&mut self, action: &str, number: u32, more: &[(&str, String)]) {
+        let Some(session) = self.sessions.iter().find(|it| it.number == number) else {
+            return;
+        };
+        let mut attributes = vec![("execID", session.id.clone())];
+        attributes.extend_from_slice(more);
+        let action = match action {
+            "exec_die" => action.to_owned(),
+            action => format!("{action}: {}", session.command),
+        };
+        self.spec.announce(&action, &attributes);
+    }
+
+    fn is_probe(&self, number: u32) -> bool {
+        self.prober
+            .as_ref()
+            .is_some_and(|prober| prober.is_probe(number))
     }
 
     fn hear_helper(&mut self) {
@@ -283,6 +466,10 @@ impl Serving {
             }
         }
         self.tell(number, Kind::Exit, &code.to_le_bytes());
+        self.announce_session("exec_die", number, &[("exitCode", code.to_string())]);
+        if self.is_probe(number) {
+            self.judge(|prober| prober.end(code));
+        }
         self.sessions.retain(|session| session.number != number);
     }
 
@@ -293,10 +480,14 @@ impl Serving {
             Some(session) => session.streams.read(output, &mut buffer),
             None => None,
         };
-        if let Some(count) = said {
-            self.tell(number, OUTPUTS[output], &buffer[..count]);
+        let Some(count) = said else {
+            return false;
+        };
+        match self.prober.as_mut().filter(|it| it.is_probe(number)) {
+            Some(prober) => prober.hear(&buffer[..count]),
+            None => self.tell(number, OUTPUTS[output], &buffer[..count]),
         }
-        said.is_some()
+        true
     }
 
     fn accept(&mut self) {
@@ -308,13 +499,13 @@ impl Serving {
     }
 
     /// Reads from an output once; returns whether there may be more.
-    fn read_output(&mut self, output: usize, log: &mut LogFile) -> bool {
+    fn read_output(&mut self, output: usize) -> bool {
         let mut buffer = [0; streams::BUFFER];
         let Some(count) = self.parts.streams.read(output, &mut buffer) else {
             return false;
         };
         let bytes = &buffer[..count];
-        if let Err(error) = log.write(output, bytes) {
+        if let Err(error) = self.log.write(output, bytes) {
             log::warn!("log: {error}");
         }
         for client in &mut self.clients {
@@ -328,9 +519,9 @@ impl Serving {
     }
 
     /// Reads what the container said before its end: every process that could say more is dead.
-    fn drain(&mut self, log: &mut LogFile) {
+    fn drain(&mut self) {
         for stream in [0, 1] {
-            while self.read_output(stream, log) {}
+            while self.read_output(stream) {}
         }
     }
 
@@ -349,33 +540,33 @@ impl Serving {
         }
     }
 
-    fn serve(&mut self, at: usize, spec: &Spec) {
+    fn serve(&mut self, at: usize) {
         self.clients[at].flush();
         let frames = self.clients[at].receive();
         for (kind, payload) in frames {
-            if self.obey(at, spec, kind, &payload).is_err() {
+            if self.obey(at, kind, &payload).is_err() {
                 self.clients[at].is_gone = true;
             }
         }
         let client = &self.clients[at];
         if client.is_gone {
             match client.role {
-                Role::Attached([true, ..]) => self.end_input(spec),
+                Role::Attached([true, ..]) => self.end_input(),
                 Role::Executing(number) => self.end_session_input(number),
                 _ => {}
             }
         }
     }
 
-    fn obey(&mut self, at: usize, spec: &Spec, kind: Kind, payload: &[u8]) -> io::Result<()> {
+    fn obey(&mut self, at: usize, kind: Kind, payload: &[u8]) -> io::Result<()> {
         let role = self.clients[at].role;
         match (kind, role) {
             (Kind::Request, Role::New) => {
                 let request = serde_json::from_slice(payload)?;
-                self.answer(at, spec, request)?;
+                self.answer(at, request)?;
             }
             (Kind::Stdin, Role::Attached([true, ..])) => self.parts.streams.give(payload),
-            (Kind::StdinEnd, Role::Attached([true, ..])) => self.end_input(spec),
+            (Kind::StdinEnd, Role::Attached([true, ..])) => self.end_input(),
             (Kind::Stdin, Role::Executing(number)) => {
                 if let Some(session) = self.session(number) {
                     session.streams.give(payload);
@@ -386,7 +577,9 @@ impl Serving {
             // Docker passes no signal on to a command that was executed.
             (Kind::Signal, Role::Executing(_)) => {}
             (Kind::Signal, _) => {
-                let _ = sys::process::signal(self.parts.pidfd.as_fd(), frame::number(payload)?);
+                let number = frame::number(payload)?;
+                self.stopped |= self.spec.config.is_ended_by(number);
+                let _ = sys::process::signal(self.parts.pidfd.as_fd(), number);
             }
             (Kind::Resize, role) => {
                 let &[a, b, c, d] = payload else {
@@ -406,8 +599,8 @@ impl Serving {
     }
 
     /// Ends the standard input if it was its first client's only.
-    fn end_input(&mut self, spec: &Spec) {
-        if spec.config.stdin_once && !spec.config.tty {
+    fn end_input(&mut self) {
+        if self.spec.config.stdin_once && !self.spec.config.tty {
             self.parts.streams.end_input();
         }
     }
@@ -421,25 +614,64 @@ impl Serving {
         }
     }
 
-    /// Has a command begun for a client.
-    fn execute(&mut self, at: usize, spec: &Spec, exec: &frame::Exec) {
+    /// Has a command begun as the next session.
+    fn begin(&mut self, exec: &frame::Exec) -> Result<(), super::Failure> {
         self.last_session = self.last_session.wrapping_add(1);
         let around = Surroundings {
-            config: &spec.config,
+            config: &self.spec.config,
             helper: &self.parts.helper,
+            cgroup: &self.parts.cgroup,
             pts: &self.parts.pts,
             null: &self.parts.null,
         };
-        match Session::begin(self.last_session, exec, &around) {
-            Ok(session) => {
-                self.clients[at].role = Role::Executing(session.number);
-                self.sessions.push(session);
-            }
+        let session = Session::begin(self.last_session, exec, &around)?;
+        self.sessions.push(session);
+        self.announce_session("exec_create", self.last_session, &[]);
+        Ok(())
+    }
+
+    /// Has a command begun for a client.
+    fn execute(&mut self, at: usize, exec: &frame::Exec) {
+        if self.is_paused {
+            let failure = super::Failure {
+                code: 125,
+                words: ContainerError::Paused(self.spec.name.clone()).to_string(),
+            };
+            return self.clients[at].send(Kind::Failed, &failure.payload());
+        }
+        match self.begin(exec) {
+            Ok(()) => self.clients[at].role = Role::Executing(self.last_session),
             Err(failure) => self.clients[at].send(Kind::Failed, &failure.payload()),
         }
     }
 
-    fn answer(&mut self, at: usize, spec: &Spec, request: Request) -> io::Result<()> {
+    fn pause(&mut self, pause: bool) -> io::Result<()> {
+        if self.is_paused == pause {
+            return Ok(());
+        }
+        let frozen = self.parts.cgroup.freeze(pause);
+        frozen.map_err(io::Error::other)?;
+        self.is_paused = pause;
+        if let Some(prober) = &mut self.prober {
+            prober.put_off();
+        }
+        self.write_alive();
+        self.spec
+            .announce(if pause { "pause" } else { "unpause" }, &[]);
+        Ok(())
+    }
+
+    /// Sends a signal that is meant to be the container's end.
+    fn stop(&mut self, number: i32) -> io::Result<()> {
+        self.stopped = true;
+        let sent = sys::process::signal(self.parts.pidfd.as_fd(), number);
+        if self.is_paused {
+            self.pause(false)?;
+        }
+        sent
+    }
+
+    fn answer(&mut self, at: usize, request: Request) -> io::Result<()> {
         match request {
             Request::Attach(streams) => {
                 self.clients[at].attach(streams);
@@ -449,6 +681,25 @@ impl Serving {
             Request::Signal(number) => {
                 let sent = sys::process::signal(self.parts.pidfd.as_fd(), number);
                 self.reply(at, sent);
+            }
+            Request::Stop(number) => {
+                let stopped = self.stop(number);
+                self.reply(at, stopped);
+            }
+            Request::Pause | Request::Unpause => {
+                let done = self.pause(matches!(request, Request::Pause));
+                self.reply(at, done);
+            }
+            Request::Update(resources, restart) => {
+                let updated = self.parts.cgroup.update(&self.spec.id, &resources);
+                if updated.is_ok() {
+                    self.spec.update(&resources, restart);
+                }
+                self.reply(at, updated.map_err(io::Error::other));
+            }
+            Request::Rename(name) => {
+                self.spec.name = name;
+                self.reply(at, Ok(()));
             }
             Request::Resize(rows, columns) => {
                 self.parts.streams.resize(rows, columns);
@@ -470,7 +721,7 @@ impl Serving {
                     .collect();
                 self.clients[at].send(Kind::Done, &serde_json::to_vec(&changes)?);
             }
-            Request::Exec(exec) => self.execute(at, spec, &exec),
+            Request::Exec(exec) => self.execute(at, &exec),
         }
         Ok(())
     }
@@ -482,38 +733,6 @@ impl Serving {
                 let words = format!("\u{1}{error}");
                 self.clients[at].send(Kind::Failed, words.as_bytes());
             }
-        }
-    }
-
-    /// Takes the container's traces away and records how it ended.
-    fn end(&mut self, spec: &Spec, code: i32) {
-        if let Err(error) = self.parts.cgroup.remove() {
-            log::error!("{error}");
-        }
-        let root = self.parts.paths.root();
-        if let Err(error) = rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH) {
-            log::warn!("{}: {error}", root.display());
-        }
-        for error in [
-            std::fs::remove_dir(&root),
-            std::fs::remove_file(self.parts.paths.socket()),
-            std::fs::remove_file(self.parts.paths.alive_file()),
-        ]
-        .into_iter()
-        .filter_map(Result::err)
-        {
-            log::warn!("{}: {error}", self.parts.paths.directory.display());
-        }
-        let recorded = Engine::open(&spec.engine())
-            .map_err(|error| error.to_string())
-            .and_then(|engine| {
-                engine
-                    .record_end(&spec.id(), spec.config.auto_remove, code, Timestamp::now())
-                    .map_err(|error| error.to_string())
-            });
-        // What is not recorded is found by the next command.
-        if let Err(error) = recorded {
-            log::error!("{error}");
         }
     }
 }

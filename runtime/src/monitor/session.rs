@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use super::Failure;
 use super::failed;
 use super::streams::Streams;
+use crate::cgroup::Cgroup;
 use crate::container::Config;
 use crate::container::merge_env;
 use crate::frame::Exec;
@@ -22,6 +23,10 @@ use crate::sys;
 pub(super) struct Session {
     /// What its client and the helper know it by.
     pub(super) number: u32,
+    /// What others know it by, 64 hex digits.
+    pub(super) id: String,
+    /// The command line, for events.
+    pub(super) command: String,
     /// The stage's socket, until the command runs.
     pub(super) stage: Option<OwnedFd>,
     pub(super) streams: Streams,
@@ -40,6 +45,7 @@ pub(super) enum Begun {
 pub(super) struct Surroundings<'a> {
     pub(super) config: &'a Config,
     pub(super) helper: &'a Helper,
+    pub(super) cgroup: &'a Cgroup,
     /// The container's own devpts.
     pub(super) pts: &'a OwnedFd,
     /// The container's own null device.
@@ -55,7 +61,8 @@ impl Session {
     ) -> Result<Session, Failure> {
         let process = process(exec, around.config)?;
         let order = |streams| {
-            let ordered = around.helper.order(number, &process, streams);
+            let groups = around.cgroup.v1_groups();
+            let ordered = around.helper.order(number, &process, groups, streams);
             ordered.map_err(failed("order the command"))
         };
         let (streams, stage) = if exec.tty {
@@ -84,6 +91,8 @@ impl Session {
         };
         Ok(Session {
             number,
+            id: crate::container::ContainerId::random().to_string(),
+            command: process.arguments.join(" "),
             stage: Some(stage),
             streams,
             tty: exec.tty,

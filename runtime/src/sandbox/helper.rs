@@ -4,7 +4,7 @@
 //! with one thread, which knows the container's first process and cgroup, holds nothing else, and waits for orders. It
 //! is the parent of what it clones, tells of its end, and dies with the monitor; what it cloned dies with it.
 //!
-//! An order is a number with descriptors: a file with a [`Process`] as JSON, a socket on which the stage tells of a
+//! An order is a number with descriptors: a file with an [`Order`] as JSON, a socket on which the stage tells of a
 //! failure (its end of file means that the command runs), and the three streams.
 
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
@@ -27,7 +28,10 @@ use rustix::net::SocketType;
 use rustix::process::DumpableBehavior;
 use rustix::process::Signal;
 use rustix::thread::ThreadNameSpaceType;
+use serde::Deserialize;
+use serde::Serialize;
 
+use crate::cgroup;
 use crate::cgroup::Cgroup;
 use crate::sys;
 use crate::sys::process::Cloned;
@@ -49,6 +53,14 @@ impl Drop for Helper {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// What is to be cloned.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order<P> {
+    process: P,
+    /// The v1 groups it belongs in, which may have changed since the helper began.
+    groups: Vec<PathBuf>,
 }
 
 /// The end of a process that the helper cloned.
@@ -92,17 +104,23 @@ impl Helper {
         &self,
         number: u32,
         process: &Process,
+        groups: Vec<PathBuf>,
         streams: [BorrowedFd<'_>; 3],
     ) -> io::Result<OwnedFd> {
         let file = rustix::fs::memfd_create("process", MemfdFlags::CLOEXEC)?;
         let mut file = File::from(file);
-        file.write_all(&serde_json::to_vec(process)?)?;
+        file.write_all(&serde_json::to_vec(&Order { process, groups })?)?;
         file.rewind()?;
         let (ours, theirs) = socket_pair()?;
         let [stdin, stdout, stderr] = streams;
         let fds = [file.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
         sys::fds::send(&self.socket, &number.to_le_bytes(), &fds)?;
         Ok(ours)
+    }
+
+    /// Kills the process with this number, if it runs.
+    pub(crate) fn kill(&self, number: u32) -> io::Result<()> {
+        sys::fds::send(&self.socket, &number.to_le_bytes(), &[]).map(|_| ())
     }
 
     /// Ends the helper and waits until it is gone.
@@ -170,7 +188,7 @@ fn serve(monitor: &OwnedFd, container: &OwnedFd, cgroup: &Cgroup) -> ! {
             !ready[at] || !tell_end(monitor, *number, pidfd)
         });
         if ready[0] {
-            children.extend(obey(monitor, container, cgroup));
+            children.extend(obey(monitor, &children, container, cgroup));
         }
     }
 }
@@ -186,8 +204,13 @@ fn tell_end(monitor: &OwnedFd, number: u32, pidfd: &OwnedFd) -> bool {
     true
 }
 
-/// Takes an order; returns its number and the new process.
-fn obey(monitor: &OwnedFd, container: &OwnedFd, cgroup: &Cgroup) -> Option<(u32, OwnedFd)> {
+/// Takes an order; returns its number and the new process. One without descriptors is to kill.
+fn obey(
+    monitor: &OwnedFd,
+    children: &[(u32, OwnedFd)],
+    container: &OwnedFd,
+    cgroup: &Cgroup,
+) -> Option<(u32, OwnedFd)> {
     let mut number = [0; 4];
     let mut fds = Vec::new();
     match sys::fds::receive(monitor, &mut number, &mut fds) {
@@ -196,6 +219,12 @@ fn obey(monitor: &OwnedFd, container: &OwnedFd, cgroup: &Cgroup) -> Option<(u32,
         _ => sys::process::exit_immediately(0),
     }
     let number = u32::from_le_bytes(number);
+    if fds.is_empty() {
+        for (_, pidfd) in children.iter().filter(|(child, _)| *child == number) {
+            let _ = sys::process::signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+        return None;
+    }
     let Ok([process, stage, stdin, stdout, stderr]) = <[OwnedFd; 5]>::try_from(fds) else {
         return None;
     };
@@ -205,7 +234,7 @@ fn obey(monitor: &OwnedFd, container: &OwnedFd, cgroup: &Cgroup) -> Option<(u32,
         .read_to_end(&mut json)
         .and_then(|_| Ok(serde_json::from_slice(&json)?))
         .map_err(failed("read the command"))
-        .and_then(|process| clone(&process, &stage, &streams, container, cgroup));
+        .and_then(|order| clone(&order, &stage, &streams, container, cgroup));
     match cloned {
         Ok(pidfd) => Some((number, pidfd)),
         Err(failure) => {
@@ -216,7 +245,7 @@ fn obey(monitor: &OwnedFd, container: &OwnedFd, cgroup: &Cgroup) -> Option<(u32,
 }
 
 fn clone(
-    process: &Process,
+    order: &Order<Process>,
     stage: &OwnedFd,
     streams: &[OwnedFd; 3],
     container: &OwnedFd,
@@ -233,7 +262,7 @@ fn clone(
     // SAFETY: the helper has one thread; the child ends in its command or at once.
     match unsafe { sys::process::clone(0, cgroup.clone_into()) }.map_err(failed("clone"))? {
         Cloned::Parent { pid, pidfd } => {
-            if let Err(error) = cgroup.add(pid) {
+            if let Err(error) = cgroup::join(&order.groups, pid) {
                 let _ = sys::process::signal(pidfd.as_fd(), libc::SIGKILL);
                 let _ = sys::process::wait(pidfd.as_fd());
                 return Err(failed("join the cgroup")(io::Error::other(error)));
@@ -249,7 +278,7 @@ fn clone(
                 .collect();
             // SAFETY: the owners of what is closed live in the parent; their copies are never used nor dropped.
             unsafe { sys::fds::close_all_but(kept) };
-            let failure = match enter(process, streams, container, &go) {
+            let failure = match enter(&order.process, streams, container, &go) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };

@@ -6,7 +6,9 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
+use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvAncillaryMessage;
@@ -54,6 +56,23 @@ pub(crate) fn receive(
         }
     }
     Ok(received.bytes)
+}
+
+/// Leaves a descriptor open for the program that is executed next, which [`adopt`]s it.
+pub(crate) fn inherit(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+}
+
+/// Takes a descriptor over from the program that was executed before.
+///
+/// # Safety
+///
+/// It must be open and nobody else's.
+pub(crate) unsafe fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: as the caller promises.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
 }
 
 /// Marks every descriptor from `first` on as closed on exec.

@@ -1,0 +1,95 @@
+//! `ply events`
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use runtime::events::Event;
+use runtime::events::EventFilter;
+use serde_json::Value;
+use serde_json::json;
+
+use super::logs::moment;
+use crate::command_error::CommandError;
+use crate::context::Context;
+use crate::format::Listing;
+use crate::output::out;
+use crate::output::outln;
+use crate::terminal;
+
+/// Show what happens to containers and images
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Only events that fit (`container`, `event`, `image`, `label`, `type`)
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Format the output: `json` or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Also what has happened since then (a time, or `10m` ago)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Stop at that time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let mut filter = EventFilter::default();
+    for one in &args.filter {
+        filter.add(one).map_err(CommandError::failed)?;
+    }
+    let time = |text: &Option<String>| text.as_deref().map(moment).transpose();
+    let engine = context.engine()?;
+    let mut events = engine
+        .events(time(&args.since)?, time(&args.until)?, filter)
+        .map_err(CommandError::failed)?;
+    while let Some(event) = events.next_event().map_err(CommandError::failed)? {
+        match &args.format {
+            Some(format) => {
+                let listing = Listing {
+                    row: "events.Message",
+                    table: "",
+                    headings: &[],
+                };
+                let text = listing.write(Some(format), &[fields(&event)]);
+                out!("{}", text.map_err(CommandError::failed)?);
+            }
+            None => outln!("{}", terminal::escaped(&line(&event))),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(event: &Event) -> String {
+    let attributes: Vec<String> = event
+        .attributes
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    format!(
+        "{:.9} {} {} {} ({})",
+        event.time,
+        event.kind,
+        event.action,
+        event.id,
+        attributes.join(", ")
+    )
+}
+
+/// Returns Docker's message.
+fn fields(event: &Event) -> Value {
+    let mut message = json!({
+        "Type": event.kind,
+        "Action": event.action,
+        "Actor": { "ID": event.id, "Attributes": event.attributes },
+        "scope": "local",
+        "time": event.time.as_second(),
+        "timeNano": event.time.as_nanosecond() as i64,
+        "status": event.action,
+        "id": event.id,
+    });
+    if let Some(image) = event.attributes.get("image") {
+        message["from"] = image.clone().into();
+    }
+    message
+}
