@@ -115,6 +115,32 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
     move |source| CgroupError::Io { path, source }
 }
 
+/// Which devices a container may use.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceRules(Vec<devices::Rule>);
+
+impl Default for DeviceRules {
+    fn default() -> DeviceRules {
+        DeviceRules(devices::DEFAULT.to_vec())
+    }
+}
+
+impl DeviceRules {
+    /// Allows `access` (`rwm`) to one more device; returns whether that could be read.
+    pub(crate) fn allow(&mut self, is_block: bool, major: u32, minor: u32, access: &str) -> bool {
+        let rule = devices::Rule::of(is_block, major, minor, access);
+        self.0.extend(&rule);
+        rule.is_some()
+    }
+
+    /// Adds a rule as `devices.allow` takes it; returns whether it could be read.
+    pub(crate) fn add(&mut self, rule: &str) -> bool {
+        let rules = devices::Rule::parse(rule);
+        self.0.extend(rules.iter().flatten());
+        rules.is_some()
+    }
+}
+
 /// A container's groups in the host's hierarchies. Dropping it kills what is in them and removes them.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -127,7 +153,7 @@ impl Cgroup {
     pub(crate) fn create(
         id: &str,
         resources: &Resources,
-        restrict_devices: bool,
+        devices: Option<&DeviceRules>,
     ) -> Result<Cgroup, CgroupError> {
         let hierarchies = Hierarchies::of_host();
         let mut cgroup = Cgroup {
@@ -140,8 +166,8 @@ impl Cgroup {
             cgroup.unified = Some((path, directory));
         }
         cgroup.limit(id, &hierarchies, resources)?;
-        if restrict_devices {
-            cgroup.restrict_devices(id, &hierarchies)?;
+        if let Some(devices) = devices {
+            cgroup.restrict_devices(id, &hierarchies, &devices.0)?;
         }
         if cgroup.unified.is_none() {
             // Some group must tell the container's processes from others and stop them.
@@ -451,9 +477,14 @@ impl Cgroup {
         Ok(Some(path.clone()))
     }
 
-    fn restrict_devices(&mut self, id: &str, hierarchies: &Hierarchies) -> Result<(), CgroupError> {
+    fn restrict_devices(
+        &mut self,
+        id: &str,
+        hierarchies: &Hierarchies,
+        rules: &[devices::Rule],
+    ) -> Result<(), CgroupError> {
         if let Some((_, directory)) = &self.unified {
-            let program = devices::program(devices::DEFAULT);
+            let program = devices::program(rules);
             match sys::bpf::attach_device_program(directory.as_fd(), &program) {
                 Ok(()) => return Ok(()),
                 Err(error) => log::debug!("no eBPF device rules: {error}"),
@@ -464,7 +495,7 @@ impl Cgroup {
         }
         let path = self.join_v1(id, hierarchies, "devices")?;
         write(&path.join("devices.deny"), "a")?;
-        for rule in devices::DEFAULT {
+        for rule in rules {
             write(&path.join("devices.allow"), &rule.to_string())?;
         }
         Ok(())

@@ -34,10 +34,13 @@ use crate::image::ImageError;
 
 pub(crate) use announce::announce;
 pub use config::Config;
+pub use config::DeviceMapping;
+pub use config::LogConfig;
 pub(crate) use config::merge_env;
 pub use control::signal_number;
 pub use create::CreateOptions;
 pub use create::Prepared;
+pub use create::parse_mount;
 pub use exec::ExecOptions;
 pub use health::Health;
 pub use health::HealthResult;

@@ -87,6 +87,8 @@ pub(crate) enum Request {
     Rename(String),
     /// Hands over the container's root as it sees it, and the bare union.
     Roots,
+    /// Hands over the first process.
+    Process,
     /// Tells what differs from the image.
     Changes,
     /// Runs a further command and connects its streams.

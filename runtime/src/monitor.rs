@@ -12,6 +12,7 @@
 //! in no other namespace and goes by itself.
 
 mod client;
+mod devices;
 mod log_file;
 mod prober;
 mod resting;
@@ -66,9 +67,12 @@ use crate::frame;
 use crate::frame::Kind;
 use crate::sandbox;
 use crate::sandbox::Capabilities;
+use crate::sandbox::Device;
+use crate::sandbox::Namespaces;
 use crate::sandbox::Plan;
 use crate::sandbox::Process;
 use crate::sandbox::Stdio;
+use crate::sandbox::Whose;
 use crate::sandbox::helper::Helper;
 use crate::sandbox::message;
 use crate::sys;
@@ -329,13 +333,12 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         },
     )
     .map_err(failed("mount the container's root"))?;
-    let cgroup =
-        Cgroup::create(&spec.id, &config.resources, !config.privileged).map_err(|error| {
-            Failure {
-                code: 125,
-                words: error.to_string(),
-            }
-        })?;
+    let (devices, rules) = devices::of(config)?;
+    let rules = (!config.privileged).then_some(&rules);
+    let cgroup = Cgroup::create(&spec.id, &config.resources, rules).map_err(|error| Failure {
+        code: 125,
+        words: error.to_string(),
+    })?;
     let (streams, stdio) = match config.tty {
         true => {
             let (rows, columns) = spec.size;
@@ -343,7 +346,7 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         }
         false => Streams::pipes(config.open_stdin).map_err(failed("make pipes"))?,
     };
-    let plan = plan(spec, root.clone(), &cgroup, stdio)?;
+    let plan = plan(spec, root.clone(), &cgroup, devices, stdio)?;
     let listener = match before {
         // SAFETY: the monitor before this one has left it open for us, and nobody else knows of it.
         Some(fd) => unsafe { sys::fds::adopt(fd) }.map(UnixListener::from),
@@ -505,7 +508,13 @@ fn write_hostname(union: &Union, hostname: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn plan(spec: &Spec, root: PathBuf, cgroup: &Cgroup, stdio: Stdio) -> Result<Plan, Failure> {
+fn plan(
+    spec: &Spec,
+    root: PathBuf,
+    cgroup: &Cgroup,
+    devices: Vec<Device>,
+    stdio: Stdio,
+) -> Result<Plan, Failure> {
     let config = &spec.config;
     let directory = spec.container_dir();
     let files = ["hosts", "resolv.conf"]
@@ -523,10 +532,43 @@ fn plan(spec: &Spec, root: PathBuf, cgroup: &Cgroup, stdio: Stdio) -> Result<Pla
         privileged: config.privileged,
         cgroups: cgroup.joined(),
         process: process(config)?,
-        oom_score_adj: None,
+        oom_score_adj: config.oom_score_adj,
+        devices,
+        namespaces: Namespaces {
+            pid: whose(spec, &config.pid_mode)?,
+            ipc: whose(spec, &config.ipc_mode)?,
+            uts: whose(spec, &config.uts_mode)?,
+            cgroup: whose(spec, &config.cgroupns_mode)?,
+        },
         stdio,
         init: config.init,
     })
+}
+
+/// Returns whose namespace `mode` means.
+fn whose(spec: &Spec, mode: &str) -> Result<Whose, Failure> {
+    match (mode, mode.strip_prefix("container:")) {
+        ("host", _) => Ok(Whose::Host),
+        (_, Some(id)) => {
+            let paths = RunPaths::new(&spec.run, &ContainerId(id.to_owned()));
+            let short = id.get(..12).unwrap_or(id);
+            first_process(&paths)
+                .map(Whose::Of)
+                .map_err(failed(format!("join container {short}")))
+        }
+        _ => Ok(Whose::Own),
+    }
+}
+
+/// Asks a container's monitor for its first process.
+fn first_process(paths: &RunPaths) -> io::Result<OwnedFd> {
+    let stream = connect(paths)?;
+    let request = frame::encode_json(Kind::Request, &frame::Request::Process)?;
+    io::Write::write_all(&mut &stream, &request)?;
+    let mut fds = Vec::new();
+    let mut head = [0; 5];
+    sys::fds::receive(&stream, &mut head, &mut fds)?;
+    fds.pop().ok_or_else(|| io::Error::other("it does not run"))
 }
 
 /// Returns the container's command and what it may do.
@@ -536,7 +578,14 @@ fn process(config: &Config) -> Result<Process, Failure> {
             code: 125,
             words: error.to_string(),
         })?;
-    let filter = (!config.is_unconfined()).then(|| sandbox::seccomp::default_filter(capabilities));
+    let filter = match config.seccomp_profile() {
+        _ if config.is_unconfined() => None,
+        None => Some(sandbox::seccomp::default_filter(capabilities)),
+        Some(profile) => {
+            let filter = sandbox::seccomp::filter_of(profile, capabilities);
+            Some(filter.map_err(|words| Failure { code: 125, words })?)
+        }
+    };
     Ok(Process {
         arguments: config.arguments(),
         env: config.env.clone(),

@@ -20,6 +20,7 @@ pub(crate) mod seccomp;
 mod stage;
 pub(crate) mod terminal;
 
+use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -124,9 +125,58 @@ pub(crate) struct Plan {
     pub(crate) cgroups: (bool, Vec<String>),
     pub(crate) process: Process,
     pub(crate) oom_score_adj: Option<i32>,
+    /// The host's devices that it has.
+    pub(crate) devices: Vec<Device>,
+    pub(crate) namespaces: Namespaces,
     pub(crate) stdio: Stdio,
     /// Whether a reaper of ours is pid 1.
     pub(crate) init: bool,
+}
+
+/// A node to make.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    /// The host's, for where nodes may not be made.
+    pub(crate) host: PathBuf,
+    /// Where in the container.
+    pub(crate) path: PathBuf,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) number: u64,
+}
+
+/// Whose a namespace is.
+#[derive(Debug)]
+pub(crate) enum Whose {
+    /// Its own, made for it.
+    Own,
+    /// The host's.
+    Host,
+    /// That of the container with this first process.
+    Of(OwnedFd),
+}
+
+impl Whose {
+    fn flag(&self, flag: libc::c_int) -> libc::c_int {
+        match self {
+            Whose::Own => flag,
+            Whose::Host | Whose::Of(_) => 0,
+        }
+    }
+
+    fn is_own(&self) -> bool {
+        matches!(self, Whose::Own)
+    }
+}
+
+/// Whose the namespaces are that a container may share.
+#[derive(Debug)]
+pub(crate) struct Namespaces {
+    pub(crate) pid: Whose,
+    pub(crate) ipc: Whose,
+    pub(crate) uts: Whose,
+    pub(crate) cgroup: Whose,
 }
 
 /// What the stage tells the monitor over its socket.
@@ -140,6 +190,17 @@ pub(crate) mod message {
     pub(crate) const GO: u8 = b'G';
     /// The longest message.
     pub(crate) const LONGEST: usize = 4096;
+}
+
+/// Has later clones be in another container's process namespace; returns our own to come back to.
+fn join_pids(pidfd: &OwnedFd) -> std::io::Result<OwnedFd> {
+    use rustix::fs::Mode;
+    use rustix::fs::OFlags;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::open("/proc/self/ns/pid", flags, Mode::empty())?;
+    let kind = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
+    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), kind)?;
+    Ok(own)
 }
 
 /// Clones the init stage.
@@ -156,14 +217,27 @@ pub(crate) unsafe fn clone_stage(
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
     theirs: OwnedFd,
 ) -> std::io::Result<(i32, OwnedFd)> {
-    let mut flags =
-        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    let namespaces = &plan.namespaces;
+    let mut flags = libc::CLONE_NEWNS
+        | namespaces.pid.flag(libc::CLONE_NEWPID)
+        | namespaces.uts.flag(libc::CLONE_NEWUTS)
+        | namespaces.ipc.flag(libc::CLONE_NEWIPC);
+    let own_pids = match &namespaces.pid {
+        Whose::Of(pidfd) => Some(join_pids(pidfd)?),
+        _ => None,
+    };
     if plan.network == Network::None {
         flags |= libc::CLONE_NEWNET;
     }
     // SAFETY: one thread, as the caller promises; the child ends in the stage.
     match unsafe { sys::process::clone(flags as u64, cgroup) }? {
-        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Cloned::Parent { pid, pidfd } => {
+            if let Some(own) = own_pids {
+                let kind = rustix::thread::LinkNameSpaceType::ProcessID;
+                rustix::thread::move_into_link_name_space(own.as_fd(), Some(kind))?;
+            }
+            Ok((pid, pidfd))
+        }
         Cloned::Child => {
             let mut kept = vec![theirs.as_raw_fd()];
             if let Stdio::Pipes {
@@ -173,6 +247,9 @@ pub(crate) unsafe fn clone_stage(
             } = &plan.stdio
             {
                 kept.extend(stdin.iter().chain([stdout, stderr]).map(AsRawFd::as_raw_fd));
+            }
+            if let Whose::Of(pidfd) = &plan.namespaces.ipc {
+                kept.push(pidfd.as_raw_fd());
             }
             // SAFETY: the owners of what is closed live in the parent; their copies here are never used nor dropped.
             unsafe { sys::fds::close_all_but(kept) };

@@ -8,7 +8,9 @@ use runtime::Engine;
 use runtime::container::ContainerError;
 use runtime::container::CreateOptions;
 use runtime::container::Healthcheck;
+use runtime::container::LogConfig;
 use runtime::container::RestartPolicy;
+use runtime::container::parse_mount;
 use runtime::image::ImageError;
 use runtime::image::Platform;
 use runtime::image::PullOptions;
@@ -16,6 +18,7 @@ use runtime::progress::Progress;
 use runtime::progress::Silent;
 use runtime::reference::Reference;
 use runtime::sandbox::Limit;
+use runtime::sandbox::Mount;
 
 use super::limits::Limits;
 use crate::command_error::CommandError;
@@ -53,9 +56,27 @@ pub(crate) struct ContainerOptions {
     /// Drop a Linux capability
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
+    /// Whose cgroup namespace (`host`, `private`)
+    #[arg(long, value_name = "MODE")]
+    cgroupns: Option<String>,
     /// Write the container's id to this file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
+    /// Give the container a device of the host's
+    #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]")]
+    device: Vec<String>,
+    /// Allow devices as the cgroup's rules name them (`c 10:229 rwm`)
+    #[arg(long, value_name = "RULE")]
+    device_cgroup_rule: Vec<String>,
+    /// Server of names
+    #[arg(long, value_name = "IP")]
+    dns: Vec<String>,
+    /// Option of /etc/resolv.conf
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Search domain
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
     /// NIS domain name
     #[arg(long, value_name = "NAME")]
     domainname: Option<String>,
@@ -98,6 +119,9 @@ pub(crate) struct ContainerOptions {
     /// Keep standard input open
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// Whose IPC namespace (`private`, `shareable`, `host`, `container:NAME`)
+    #[arg(long, value_name = "MODE")]
+    ipc: Option<String>,
     /// Set a label
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
@@ -106,6 +130,15 @@ pub(crate) struct ContainerOptions {
     label_file: Vec<PathBuf>,
     #[command(flatten)]
     limits: Limits,
+    /// Where to keep what the container says (`json-file`, `none`)
+    #[arg(long, value_name = "DRIVER", default_value = "json-file")]
+    log_driver: String,
+    /// Option of the log (`max-size=10m`, `max-file=3`)
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
+    /// Mount something (`type=bind,source=DIR,target=DIR[,readonly]`, `type=tmpfs,target=DIR`)
+    #[arg(long, value_name = "MOUNT", value_parser = parse_mount)]
+    mount: Vec<Mount>,
     /// The container's name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -115,6 +148,12 @@ pub(crate) struct ContainerOptions {
     /// Do without the image's health check
     #[arg(long)]
     no_healthcheck: bool,
+    /// How readily the kernel kills the container when memory is short (-1000 to 1000)
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
+    /// Whose process namespace (`host`, `container:NAME`)
+    #[arg(long, value_name = "MODE")]
+    pid: Option<String>,
     /// Choose this platform where the image has several
     #[arg(
         long,
@@ -141,7 +180,7 @@ pub(crate) struct ContainerOptions {
     /// Remove the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
-    /// Security options (`no-new-privileges`, `seccomp=unconfined`)
+    /// Security options (`no-new-privileges`, `seccomp=FILE`, `seccomp=unconfined`)
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Size of /dev/shm
@@ -165,6 +204,9 @@ pub(crate) struct ContainerOptions {
     /// User and group, names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// Whose UTS namespace (`host`)
+    #[arg(long, value_name = "MODE")]
+    uts: Option<String>,
     /// Show a host's file or directory in the container
     #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
     volume: Vec<String>,
@@ -237,7 +279,26 @@ impl ContainerOptions {
             privileged: self.privileged,
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
-            security_opt: self.security_opt.clone(),
+            security_opt: self
+                .security_opt
+                .iter()
+                .map(|option| with_profile(option))
+                .collect::<Result<_, _>>()?,
+            mounts: self.mount.clone(),
+            devices: self.device.clone(),
+            device_cgroup_rules: self.device_cgroup_rule.clone(),
+            pid_mode: self.pid.clone().unwrap_or_default(),
+            ipc_mode: self.ipc.clone().unwrap_or_default(),
+            uts_mode: self.uts.clone().unwrap_or_default(),
+            cgroupns_mode: self.cgroupns.clone().unwrap_or_default(),
+            dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            dns_options: self.dns_option.clone(),
+            oom_score_adj: self.oom_score_adj,
+            log: LogConfig {
+                driver: self.log_driver.clone(),
+                options: labels(&[], &self.log_opt)?,
+            },
             resources: self.limits.resources(),
             ulimits: self.ulimit.clone(),
             shm_size: self.shm_size,
@@ -377,6 +438,25 @@ impl ContainerOptions {
             )
         })
     }
+}
+
+/// Puts a seccomp profile in the place of its file's name, as Docker does.
+fn with_profile(option: &str) -> Result<String, CommandError> {
+    let file = option
+        .strip_prefix("seccomp=")
+        .or(option.strip_prefix("seccomp:"))
+        .filter(|file| !matches!(*file, "unconfined" | "builtin"));
+    let Some(file) = file else {
+        return Ok(option.to_owned());
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let words = crate::words::of(&error);
+        CommandError::with_code(
+            125,
+            format_args!("ply: opening seccomp profile ({file}) failed: open {file}: {words}"),
+        )
+    })?;
+    Ok(format!("seccomp={}", text.trim()))
 }
 
 /// Returns the labels of the files, then those of the command line.

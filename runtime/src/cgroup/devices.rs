@@ -27,6 +27,62 @@ pub(super) struct Rule {
     access: u8,
 }
 
+impl Rule {
+    /// Allows `access` (`rwm`) to one device.
+    pub(super) fn of(is_block: bool, major: u32, minor: u32, access: &str) -> Option<Rule> {
+        Some(Rule {
+            kind: if is_block {
+                Kind::Block
+            } else {
+                Kind::Character
+            },
+            major: Some(major),
+            minor: Some(minor),
+            access: access_of(access)?,
+        })
+    }
+
+    /// Reads a rule as `devices.allow` takes it: `c 1:* rwm`.
+    pub(super) fn parse(text: &str) -> Option<Vec<Rule>> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let &[kind, numbers, access] = words.as_slice() else {
+            return None;
+        };
+        let (major, minor) = numbers.split_once(':')?;
+        let number = |text: &str| match text {
+            "*" => Some(None),
+            text => text.parse().ok().map(Some),
+        };
+        let kinds: &[Kind] = match kind {
+            "c" => &[Kind::Character],
+            "b" => &[Kind::Block],
+            "a" => &[Kind::Character, Kind::Block],
+            _ => return None,
+        };
+        let (major, minor, access) = (number(major)?, number(minor)?, access_of(access)?);
+        let rule = |kind: &Kind| Rule {
+            kind: *kind,
+            major,
+            minor,
+            access,
+        };
+        Some(kinds.iter().map(rule).collect())
+    }
+}
+
+fn access_of(text: &str) -> Option<u8> {
+    let mut access = 0;
+    for letter in text.chars() {
+        access |= match letter {
+            'r' => READ,
+            'w' => WRITE,
+            'm' => MKNOD,
+            _ => return None,
+        };
+    }
+    (access != 0).then_some(access)
+}
+
 const fn all_of(major: u32, minor: Option<u32>) -> Rule {
     Rule {
         kind: Kind::Character,
@@ -185,6 +241,18 @@ mod tests {
             "/dev/fuse"
         );
         assert!(!allows(&program, Kind::Block, READ, 1, 3));
+    }
+
+    #[test]
+    fn rules_are_read_as_they_are_written() {
+        let lines = |text: &str| -> Option<Vec<String>> {
+            Some(Rule::parse(text)?.iter().map(Rule::to_string).collect())
+        };
+        assert_eq!(lines("c 10:229 rw"), Some(vec!["c 10:229 rw".to_owned()]));
+        assert_eq!(lines("a *:* rwm").map(|lines| lines.len()), Some(2));
+        for bad in ["", "c 1:3", "x 1:3 r", "c 1 r", "c 1:3 q", "c a:b r"] {
+            assert_eq!(lines(bad), None, "{bad}");
+        }
     }
 
     #[test]

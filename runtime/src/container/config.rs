@@ -1,6 +1,7 @@
 //! What a container is made of, as its row keeps it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -87,6 +88,28 @@ pub struct Config {
     pub restart: RestartPolicy,
     /// How its health is checked.
     pub healthcheck: Option<Healthcheck>,
+    /// Which of the host's devices it has.
+    pub devices: Vec<DeviceMapping>,
+    /// Rules for devices beside the defaults, as `devices.allow` takes them.
+    pub device_cgroup_rules: Vec<String>,
+    /// `host`, `container:<id>`, or its own.
+    pub pid_mode: String,
+    /// `host`, `container:<id>`, `shareable`, `none`, or `private`.
+    pub ipc_mode: String,
+    /// `host` or its own.
+    pub uts_mode: String,
+    /// `host` or `private`.
+    pub cgroupns_mode: String,
+    /// The servers of /etc/resolv.conf; the host's if there are none.
+    pub dns: Vec<String>,
+    /// Its search domains.
+    pub dns_search: Vec<String>,
+    /// Its options.
+    pub dns_options: Vec<String>,
+    /// How readily the kernel kills it when memory is short.
+    pub oom_score_adj: Option<i32>,
+    /// Where what it says is kept.
+    pub log: LogConfig,
 }
 
 impl Config {
@@ -113,6 +136,15 @@ impl Config {
             })
     }
 
+    /// Returns the seccomp profile of its own, as JSON, if it has one.
+    pub(crate) fn seccomp_profile(&self) -> Option<&str> {
+        self.security_opt.iter().find_map(|option| {
+            let rest = option.strip_prefix("seccomp")?;
+            let profile = rest.strip_prefix('=').or(rest.strip_prefix(':'))?;
+            profile.starts_with('{').then_some(profile)
+        })
+    }
+
     /// Returns whether no program may gain privileges by being executed.
     pub(crate) fn no_new_privileges(&self) -> bool {
         self.security_opt.iter().any(|option| {
@@ -121,6 +153,103 @@ impl Config {
                 "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true"
             )
         })
+    }
+}
+
+/// A device of the host's in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceMapping {
+    /// The host's node.
+    pub host: PathBuf,
+    /// The container's.
+    pub container: PathBuf,
+    /// What the container may do with it: `rwm` or less.
+    pub access: String,
+}
+
+/// What becomes of what a container says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// `json-file`, `none`.
+    pub driver: String,
+    /// `--log-opt`.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            driver: "json-file".to_owned(),
+            options: BTreeMap::new(),
+        }
+    }
+}
+
+impl LogConfig {
+    /// Returns what is wrong with it, if something is.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.driver.as_str() {
+            "none" => return Ok(()),
+            "json-file" => {}
+            other => {
+                return Err(format!(
+                    "logger: no log driver named '{other}' is registered"
+                ));
+            }
+        }
+        for (name, value) in &self.options {
+            match name.as_str() {
+                "max-size" => {
+                    self.max_size()?;
+                }
+                "max-file" => {
+                    self.max_file()?;
+                }
+                "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {}
+                other => {
+                    return Err(format!(
+                        "unknown log opt '{other}' for json-file log driver"
+                    ));
+                }
+            }
+            if value.is_empty() {
+                return Err(format!("log opt '{name}' has no value"));
+            }
+        }
+        if self.max_file()? > 1 && self.max_size()?.is_none() {
+            return Err("max-file cannot be used without max-size".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Returns how long a file grows; `None` is without end.
+    pub(crate) fn max_size(&self) -> Result<Option<u64>, String> {
+        let Some(text) = self.options.get("max-size").filter(|text| *text != "-1") else {
+            return Ok(None);
+        };
+        let invalid = || format!("invalid value for max-size: {text}");
+        let lower = text.to_ascii_lowercase();
+        let lower = lower.strip_suffix('b').unwrap_or(&lower);
+        let (digits, shift) = match lower.as_bytes().last() {
+            Some(b'k') => (&lower[..lower.len() - 1], 10),
+            Some(b'm') => (&lower[..lower.len() - 1], 20),
+            Some(b'g') => (&lower[..lower.len() - 1], 30),
+            _ => (lower, 0),
+        };
+        let number: u64 = digits.parse().map_err(|_| invalid())?;
+        let size = number.checked_mul(1 << shift).filter(|size| *size > 0);
+        size.map(Some).ok_or_else(invalid)
+    }
+
+    /// Returns how many files there are at most.
+    pub(crate) fn max_file(&self) -> Result<u32, String> {
+        match self.options.get("max-file") {
+            None => Ok(1),
+            Some(text) => match text.parse() {
+                Ok(number) if number > 0 => Ok(number),
+                _ => Err("max-file cannot be less than 1".to_owned()),
+            },
+        }
     }
 }
 

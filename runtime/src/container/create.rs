@@ -1,6 +1,7 @@
 //! Making a container: the options of `create` and `run` put on what the image says.
 
 use std::collections::BTreeMap;
+use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -12,7 +13,9 @@ use super::Config;
 use super::Container;
 use super::ContainerError;
 use super::ContainerId;
+use super::DeviceMapping;
 use super::Healthcheck;
+use super::LogConfig;
 use super::RestartPolicy;
 use super::State;
 use super::Status;
@@ -21,6 +24,7 @@ use super::liveness::Busy;
 use super::names;
 use super::rows;
 use crate::Engine;
+use crate::cgroup::DeviceRules;
 use crate::cgroup::Resources;
 use crate::image::Image;
 use crate::sandbox::Capabilities;
@@ -99,6 +103,30 @@ pub struct CreateOptions {
     pub group_add: Vec<String>,
     /// `name:address` for /etc/hosts.
     pub extra_hosts: Vec<String>,
+    /// `--mount`'s.
+    pub mounts: Vec<Mount>,
+    /// `--device`'s arguments.
+    pub devices: Vec<String>,
+    /// Rules for devices beside the defaults, as `devices.allow` takes them.
+    pub device_cgroup_rules: Vec<String>,
+    /// `host`, `container:<name>`; nothing is its own.
+    pub pid_mode: String,
+    /// `host`, `container:<name>`, `shareable`, `private`; nothing is `private`.
+    pub ipc_mode: String,
+    /// `host`; nothing is its own.
+    pub uts_mode: String,
+    /// `host`, `private`; nothing is `private`.
+    pub cgroupns_mode: String,
+    /// Servers of names; the host's if there are none.
+    pub dns: Vec<String>,
+    /// Search domains; the host's if there are none.
+    pub dns_search: Vec<String>,
+    /// Options of /etc/resolv.conf.
+    pub dns_options: Vec<String>,
+    /// How readily the kernel kills it when memory is short.
+    pub oom_score_adj: Option<i32>,
+    /// Where what it says is kept.
+    pub log: LogConfig,
     /// When the container is started again.
     pub restart: RestartPolicy,
     /// How its health is checked, over what the image says.
@@ -136,6 +164,61 @@ impl Engine {
         Ok(Prepared { container, busy })
     }
 
+    /// Finds the containers whose namespaces are to be shared.
+    fn resolve_namespaces(
+        &self,
+        options: &CreateOptions,
+        config: &mut Config,
+    ) -> Result<(), ContainerError> {
+        let invalid = |words: String| Err(ContainerError::Invalid(words));
+        let other = |kind: &str, mode: &str| -> Result<Option<Container>, ContainerError> {
+            let Some(name) = mode.strip_prefix("container:") else {
+                return Ok(None);
+            };
+            let container = self.container(name)?;
+            match container.state.status {
+                Status::Running => Ok(Some(container)),
+                _ => Err(ContainerError::Invalid(format!(
+                    "cannot join {kind} of a non running container: {}",
+                    container.id
+                ))),
+            }
+        };
+        config.pid_mode = match (other("PID", &options.pid_mode)?, &options.pid_mode[..]) {
+            (Some(container), _) => format!("container:{}", container.id),
+            (None, mode @ ("" | "host")) => mode.to_owned(),
+            (None, mode) => return invalid(format!("invalid PID mode: {mode}")),
+        };
+        config.ipc_mode = match (other("IPC", &options.ipc_mode)?, &options.ipc_mode[..]) {
+            (Some(container), _) => {
+                if container.config.ipc_mode != "shareable" {
+                    return invalid(format!(
+                        "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
+                         container)",
+                        container.id
+                    ));
+                }
+                format!("container:{}", container.id)
+            }
+            (None, "") => "private".to_owned(),
+            (None, mode @ ("host" | "shareable" | "private")) => mode.to_owned(),
+            (None, mode) => return invalid(format!("invalid IPC mode: {mode}")),
+        };
+        config.uts_mode = match &options.uts_mode[..] {
+            "host" if options.hostname.is_some() => {
+                return invalid("conflicting options: hostname and the UTS mode".to_owned());
+            }
+            mode @ ("" | "host") => mode.to_owned(),
+            mode => return invalid(format!("invalid UTS mode: {mode}")),
+        };
+        config.cgroupns_mode = match &options.cgroupns_mode[..] {
+            "" => "private".to_owned(),
+            mode @ ("host" | "private") => mode.to_owned(),
+            mode => return invalid(format!("invalid cgroup namespace mode: {mode}")),
+        };
+        Ok(())
+    }
+
     fn new_container(
         &self,
         options: &CreateOptions,
@@ -143,7 +226,8 @@ impl Engine {
     ) -> Result<(Container, Busy), ContainerError> {
         let image = self.image(&options.image)?;
         let id = ContainerId::random();
-        let config = configure(options, &image, &id)?;
+        let mut config = configure(options, &image, &id)?;
+        self.resolve_namespaces(options, &mut config)?;
         if let Some(name) = &options.name
             && !names::is_valid(name)
         {
@@ -227,7 +311,7 @@ fn configure(
             return invalid(format!("invalid hostname: {hostname:?}"));
         }
         Some(hostname) => hostname.clone(),
-        None if network == Network::Host => host_name(),
+        None if network == Network::Host || options.uts_mode == "host" => host_name(),
         None => id.short().to_owned(),
     };
     let working_dir = options
@@ -247,6 +331,20 @@ fn configure(
         check_security_option(option)?;
     }
     check_resources(&options.resources)?;
+    options.log.check().map_err(ContainerError::Invalid)?;
+    if options
+        .oom_score_adj
+        .is_some_and(|score| !(-1000..=1000).contains(&score))
+    {
+        return invalid("Invalid value for OomScoreAdj, range is [-1000, 1000]".to_owned());
+    }
+    if let Some(rule) = options
+        .device_cgroup_rules
+        .iter()
+        .find(|rule| !DeviceRules::default().add(rule))
+    {
+        return invalid(format!("invalid device cgroup rule format: '{rule}'"));
+    }
     let stop_signal = options
         .stop_signal
         .clone()
@@ -310,8 +408,20 @@ fn configure(
             .unwrap_or(SHM_SIZE),
         group_add: options.group_add.clone(),
         extra_hosts: extra_hosts(&options.extra_hosts)?,
+        devices: devices(options)?,
+        device_cgroup_rules: options.device_cgroup_rules.clone(),
+        dns: addresses(&options.dns)?,
+        dns_search: options.dns_search.clone(),
+        dns_options: options.dns_options.clone(),
+        oom_score_adj: options.oom_score_adj,
+        log: options.log.clone(),
         restart: options.restart,
         healthcheck: healthcheck(options, image)?,
+        // The engine finds them.
+        pid_mode: String::new(),
+        ipc_mode: String::new(),
+        uts_mode: String::new(),
+        cgroupns_mode: String::new(),
     })
 }
 
@@ -418,6 +528,8 @@ fn check_security_option(option: &str) -> Result<(), ContainerError> {
     match option {
         "seccomp=unconfined"
         | "seccomp:unconfined"
+        | "seccomp=builtin"
+        | "seccomp:builtin"
         | "no-new-privileges"
         | "no-new-privileges=true"
         | "no-new-privileges:true"
@@ -427,6 +539,10 @@ fn check_security_option(option: &str) -> Result<(), ContainerError> {
         | "apparmor:unconfined"
         | "label=disable"
         | "label:disable" => Ok(()),
+        other if other.starts_with("seccomp={") || other.starts_with("seccomp:{") => {
+            crate::sandbox::seccomp::check_profile(&other["seccomp=".len()..])
+                .map_err(ContainerError::Invalid)
+        }
         other => Err(ContainerError::Invalid(format!(
             "invalid --security-opt: {other:?}"
         ))),
@@ -450,8 +566,148 @@ fn extra_hosts(hosts: &[String]) -> Result<Vec<String>, ContainerError> {
     Ok(hosts.to_vec())
 }
 
+/// Reads `HOST[:CONTAINER[:rwm]]`; with one colon, the second part may be the access.
+fn devices(options: &CreateOptions) -> Result<Vec<DeviceMapping>, ContainerError> {
+    let is_access = |text: &str| !text.is_empty() && text.chars().all(|it| "rwm".contains(it));
+    let mapping = |text: &String| {
+        let fields: Vec<&str> = text.split(':').collect();
+        let (host, container, access) = match fields.as_slice() {
+            [host] => (*host, *host, "rwm"),
+            [host, access] if is_access(access) => (*host, *host, *access),
+            [host, container] => (*host, *container, "rwm"),
+            [host, container, access] if is_access(access) => (*host, *container, *access),
+            [_, _, access] => {
+                return Err(ContainerError::Invalid(format!(
+                    "bad mode specified: {access}"
+                )));
+            }
+            _ => {
+                return Err(ContainerError::Invalid(format!(
+                    "invalid device specification: {text}"
+                )));
+            }
+        };
+        let is_path = |path: &str| {
+            let parts = Path::new(path).components();
+            path.starts_with('/') && !parts.into_iter().any(|part| part == Component::ParentDir)
+        };
+        if !is_path(host) || !is_path(container) {
+            return Err(ContainerError::Invalid(format!(
+                "invalid device specification: {text}: not an absolute path"
+            )));
+        }
+        Ok(DeviceMapping {
+            host: host.into(),
+            container: container.into(),
+            access: access.to_owned(),
+        })
+    };
+    options.devices.iter().map(mapping).collect()
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<String>, ContainerError> {
+    for text in texts {
+        if text.parse::<std::net::IpAddr>().is_err() {
+            return Err(ContainerError::Invalid(format!(
+                "{text} is not an ip address"
+            )));
+        }
+    }
+    Ok(texts.to_vec())
+}
+
+/// Reads `--mount`'s argument: `type=bind,source=/a,target=/b,readonly`.
+pub fn parse_mount(text: &str) -> Result<Mount, String> {
+    let (mut kind, mut source, mut target) = ("volume", None, None);
+    let mut read_only = false;
+    let mut tmpfs = Vec::new();
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').unwrap_or((field, ""));
+        let bool_value = || match value {
+            "" | "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(format!("invalid value for {key}: {value}")),
+        };
+        match key.to_ascii_lowercase().as_str() {
+            "type" => kind = value,
+            "source" | "src" => source = Some(value),
+            "target" | "dst" | "destination" => target = Some(value),
+            "readonly" | "ro" => read_only = bool_value()?,
+            "bind-propagation" if matches!(value, "private" | "rprivate") => {}
+            "bind-propagation" => return Err(format!("invalid propagation mode: {value}")),
+            "consistency" => {}
+            "tmpfs-size" => {
+                let digits = value.trim_end_matches(|it: char| it.is_ascii_alphabetic());
+                let unit = &value[digits.len()..];
+                let units = [
+                    "", "b", "k", "kb", "kib", "m", "mb", "mib", "g", "gb", "gib",
+                ];
+                let is_size = digits.parse::<u64>().is_ok()
+                    && units.contains(&unit.to_ascii_lowercase().as_str());
+                if !is_size {
+                    return Err(format!("invalid value for {key}: {value}"));
+                }
+                let unit = unit.get(..1).unwrap_or("").to_ascii_lowercase();
+                tmpfs.push(format!("size={digits}{}", unit.trim_start_matches('b')));
+            }
+            "tmpfs-mode" => {
+                if u32::from_str_radix(value, 8).is_err() {
+                    return Err(format!("invalid value for {key}: {value}"));
+                }
+                tmpfs.push(format!("mode={value}"));
+            }
+            _ => return Err(format!("unexpected key '{key}' in '{field}'")),
+        }
+    }
+    let target = target.filter(|target| !target.is_empty());
+    let target = target.ok_or_else(|| "target is required".to_owned())?;
+    let source = match (kind, source) {
+        ("bind", Some(source)) if source.starts_with('/') => {
+            MountSource::Bind(PathBuf::from(source))
+        }
+        ("bind", Some(source)) if !source.is_empty() => {
+            return Err(format!(
+                "invalid mount path: '{source}' mount path must be absolute"
+            ));
+        }
+        ("bind", _) => {
+            return Err(
+                "invalid mount config for type \"bind\": field Source must not be empty".into(),
+            );
+        }
+        ("tmpfs", None) => MountSource::Tmpfs(tmpfs.join(",")),
+        ("tmpfs", Some(_)) => {
+            return Err(
+                "invalid mount config for type \"tmpfs\": field Source must not be specified"
+                    .into(),
+            );
+        }
+        ("volume", _) => {
+            return Err(
+                "named volumes are not supported yet; use type=bind with an absolute path".into(),
+            );
+        }
+        (kind, _) => return Err(format!("invalid mount type: {kind}")),
+    };
+    Ok(Mount {
+        source,
+        target: clean_target(target, text).map_err(|error| error.to_string())?,
+        read_only,
+    })
+}
+
 fn mounts(options: &CreateOptions) -> Result<Vec<Mount>, ContainerError> {
-    let mut mounts = Vec::new();
+    let mut mounts = options.mounts.clone();
+    for mount in &mounts {
+        if let MountSource::Bind(source) = &mount.source
+            && !source.exists()
+        {
+            return Err(ContainerError::Invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                source.display()
+            )));
+        }
+    }
     for volume in &options.volumes {
         mounts.push(parse_volume(volume)?);
     }
@@ -573,6 +829,60 @@ mod tests {
         };
         let error = mounts(&options).expect_err("a duplicate");
         assert_eq!(error.to_string(), "Duplicate mount point: /b");
+    }
+
+    #[test]
+    fn mounts_are_read_key_by_key() {
+        let mount = parse_mount("type=bind,src=/a,dst=/b/../c,ro").expect("a mount");
+        assert_eq!(mount.source, MountSource::Bind("/a".into()));
+        assert_eq!((mount.target, mount.read_only), ("/c".into(), true));
+        let mount = parse_mount("type=tmpfs,target=/t,tmpfs-size=64MB,tmpfs-mode=1770");
+        let mount = mount.expect("a mount");
+        assert_eq!(
+            mount.source,
+            MountSource::Tmpfs("size=64m,mode=1770".into())
+        );
+        for (text, words) in [
+            ("type=bind,foo=bar", "unexpected key 'foo' in 'foo=bar'"),
+            ("type=bind,src=/a", "target is required"),
+            ("type=bind,dst=/b", "field Source must not be empty"),
+            ("type=bind,src=a,dst=/b", "mount path must be absolute"),
+            (
+                "type=tmpfs,src=/a,dst=/b",
+                "field Source must not be specified",
+            ),
+            ("type=nosuch,dst=/b", "invalid mount type: nosuch"),
+            (
+                "type=tmpfs,dst=/b,tmpfs-size=x",
+                "invalid value for tmpfs-size: x",
+            ),
+            ("type=bind,src=/a,dst=b", "must be absolute"),
+        ] {
+            let error = parse_mount(text).expect_err("not a mount");
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn devices_have_a_place_and_an_access() {
+        let read = |text: &str| {
+            let options = CreateOptions {
+                devices: vec![text.to_owned()],
+                ..CreateOptions::default()
+            };
+            let mapping = devices(&options)
+                .map_err(|error| error.to_string())?
+                .remove(0);
+            let container = mapping.container.display().to_string();
+            Ok::<_, String>((container, mapping.access))
+        };
+        let good = |container: &str, access: &str| Ok((container.to_owned(), access.to_owned()));
+        assert_eq!(read("/dev/fuse"), good("/dev/fuse", "rwm"));
+        assert_eq!(read("/dev/fuse:r"), good("/dev/fuse", "r"));
+        assert_eq!(read("/dev/fuse:/dev/x:rw"), good("/dev/x", "rw"));
+        for bad in ["fuse", "/dev/fuse:/x:q", "/a:/b:r:w", "/dev/fuse:/dev/../x"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

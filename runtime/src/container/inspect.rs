@@ -112,10 +112,21 @@ fn host_config(config: &Config) -> Value {
         .iter()
         .map(|limit| json!({ "Name": limit.name, "Soft": limit.soft, "Hard": limit.hard }))
         .collect();
+    let devices: Vec<Value> = config
+        .devices
+        .iter()
+        .map(|device| {
+            json!({
+                "PathOnHost": device.host,
+                "PathInContainer": device.container,
+                "CgroupPermissions": device.access,
+            })
+        })
+        .collect();
     json!({
         "Binds": config.binds,
         "ContainerIDFile": "",
-        "LogConfig": { "Type": "json-file", "Config": {} },
+        "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
         "NetworkMode": config.network_mode,
         "PortBindings": {},
         "RestartPolicy": {
@@ -127,8 +138,16 @@ fn host_config(config: &Config) -> Value {
         "CapDrop": nullable(&config.cap_drop),
         "ExtraHosts": nullable(&config.extra_hosts),
         "GroupAdd": nullable(&config.group_add),
-        "IpcMode": "private",
-        "CgroupnsMode": "private",
+        "IpcMode": config.ipc_mode,
+        "PidMode": config.pid_mode,
+        "UTSMode": config.uts_mode,
+        "CgroupnsMode": config.cgroupns_mode,
+        "Dns": config.dns,
+        "DnsSearch": config.dns_search,
+        "DnsOptions": config.dns_options,
+        "OomScoreAdj": config.oom_score_adj.unwrap_or(0),
+        "DeviceCgroupRules": nullable(&config.device_cgroup_rules),
+        "Devices": devices,
         "Privileged": config.privileged,
         "ReadonlyRootfs": config.read_only,
         "SecurityOpt": nullable(&config.security_opt),

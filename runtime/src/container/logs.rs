@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -47,7 +50,9 @@ pub struct Logs {
     engine: Engine,
     id: ContainerId,
     options: LogOptions,
-    file: Option<BufReader<File>>,
+    path: PathBuf,
+    /// What there is to read, the oldest first; the last is being written.
+    files: VecDeque<BufReader<File>>,
     /// The beginning of a line that was not whole yet.
     partial: Vec<u8>,
     tail: Option<VecDeque<LogEntry>>,
@@ -56,18 +61,21 @@ pub struct Logs {
 impl Engine {
     /// Opens a container's log.
     pub fn logs(&self, name: &str, options: &LogOptions) -> Result<Logs, ContainerError> {
-        let id = self.container(name)?.id;
+        let container = self.container(name)?;
+        if container.config.log.driver == "none" {
+            return Err(ContainerError::Invalid(
+                "configured logging driver does not support reading".to_owned(),
+            ));
+        }
+        let id = container.id;
         let path = self.container_dir(&id).join("log");
-        let file = match File::open(&path) {
-            Ok(file) => Some(BufReader::new(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(ContainerError::io(path)(error)),
-        };
+        let files = open(&path).map_err(ContainerError::io(&path))?;
         let mut logs = Logs {
             engine: self.clone(),
             id,
             options: *options,
-            file,
+            files,
+            path,
             partial: Vec::new(),
             tail: None,
         };
@@ -85,17 +93,79 @@ impl Engine {
     }
 }
 
+/// Opens the log's files, the oldest first.
+fn open(path: &Path) -> io::Result<VecDeque<BufReader<File>>> {
+    loop {
+        let mut files = VecDeque::new();
+        let newest = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+            Err(error) => return Err(error),
+        };
+        let inode = newest.metadata()?.ino();
+        files.push_front(BufReader::new(newest));
+        for number in 1.. {
+            match File::open(path.with_extension(number.to_string())) {
+                Ok(file) => files.push_front(BufReader::new(file)),
+                Err(_) => break,
+            }
+        }
+        // Renamed meanwhile: what was opened may be one of them twice.
+        if std::fs::metadata(path).is_ok_and(|there| there.ino() == inode) {
+            return Ok(files);
+        }
+    }
+}
+
 impl Logs {
+    /// Goes on with the file after the one that was read; they may have been renamed since.
+    fn next_file(&mut self) -> io::Result<()> {
+        self.partial.clear();
+        let Some(done) = self.files.pop_front() else {
+            return Ok(());
+        };
+        if !self.files.is_empty() {
+            return Ok(());
+        }
+        let inode = done.get_ref().metadata()?.ino();
+        self.files = open(&self.path)?;
+        let is_done = |file: &BufReader<File>| {
+            let there = file.get_ref().metadata();
+            there.is_ok_and(|there| there.ino() == inode)
+        };
+        // One that is no longer among them was the oldest, or older.
+        if let Some(at) = self.files.iter().position(is_done) {
+            self.files.drain(..=at);
+        }
+        Ok(())
+    }
+
+    /// Returns whether the file that is being read is no longer the one that is being written.
+    fn is_rotated(&self) -> bool {
+        let Some(file) = self.files.front() else {
+            return false;
+        };
+        let opened = file.get_ref().metadata().map(|file| file.ino());
+        let there = std::fs::metadata(&self.path).map(|file| file.ino());
+        matches!((opened, there), (Ok(opened), Ok(there)) if opened != there)
+    }
+
     /// Returns the next entry that is there and wanted.
     fn read(&mut self) -> Result<Option<LogEntry>, ContainerError> {
-        let Some(file) = &mut self.file else {
-            return Ok(None);
-        };
         loop {
-            file.read_until(b'\n', &mut self.partial)
-                .map_err(ContainerError::io(self.id.as_str()))?;
-            if !self.partial.ends_with(b"\n") {
+            // Asked first: a file that has made way for another one is read to its end.
+            let is_last = self.files.len() <= 1 && !self.is_rotated();
+            let Some(file) = self.files.front_mut() else {
                 return Ok(None);
+            };
+            file.read_until(b'\n', &mut self.partial)
+                .map_err(ContainerError::io(&self.path))?;
+            if !self.partial.ends_with(b"\n") {
+                if is_last {
+                    return Ok(None);
+                }
+                self.next_file().map_err(ContainerError::io(&self.path))?;
+                continue;
             }
             let line = std::mem::take(&mut self.partial);
             // What a full disk has cut is no entry.
@@ -122,6 +192,9 @@ impl Logs {
         loop {
             // Asked before the reading: what is said last is read once more.
             let is_alive = self.options.follow && self.engine.is_alive(&self.id);
+            if self.files.is_empty() && self.options.follow {
+                self.files = open(&self.path).map_err(ContainerError::io(&self.path))?;
+            }
             if let Some(entry) = self.read()? {
                 return Ok(Some(entry));
             }

@@ -13,6 +13,7 @@ use std::process::Command;
 
 use jiff::Timestamp;
 
+use super::Config;
 use super::Container;
 use super::ContainerError;
 use super::ContainerId;
@@ -146,10 +147,7 @@ impl Engine {
             .map_err(ContainerError::io(&directory))?;
         for (name, content) in [
             ("hosts", hosts(container)),
-            (
-                "resolv.conf",
-                fs::read("/etc/resolv.conf").unwrap_or_default(),
-            ),
+            ("resolv.conf", resolv_conf(&container.config)),
         ] {
             let path = directory.join(name);
             if !path.exists() {
@@ -336,6 +334,36 @@ fn make_source(source: &Path) -> Result<(), ContainerError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Returns what /etc/resolv.conf says: the host's, with what was asked for in place of its own.
+fn resolv_conf(config: &Config) -> Vec<u8> {
+    let of_host = fs::read("/etc/resolv.conf").unwrap_or_default();
+    let asked = [
+        ("nameserver", &config.dns),
+        ("search", &config.dns_search),
+        ("options", &config.dns_options),
+    ];
+    if asked.iter().all(|(_, values)| values.is_empty()) {
+        return of_host;
+    }
+    let of_host = String::from_utf8_lossy(&of_host).into_owned();
+    let mut text = String::new();
+    for (key, values) in asked {
+        if values.is_empty() {
+            let is_it = |line: &&str| line.split_whitespace().next() == Some(key);
+            for line in of_host.lines().filter(is_it) {
+                text += &format!("{line}\n");
+            }
+        } else if key == "nameserver" {
+            for value in values {
+                text += &format!("nameserver {value}\n");
+            }
+        } else if values.iter().all(|value| value != ".") {
+            text += &format!("{key} {}\n", values.join(" "));
+        }
+    }
+    text.into_bytes()
 }
 
 /// Returns what /etc/hosts says.

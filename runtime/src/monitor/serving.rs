@@ -108,7 +108,7 @@ impl Serving {
         let directory = spec.container_dir();
         let prober = Prober::new(&spec.config, directory.join("health"));
         let serving = Serving {
-            log: LogFile::open(&directory.join("log"))?,
+            log: LogFile::open(&directory.join("log"), &spec.config.log)?,
             prober,
             spec,
             parts,
@@ -712,6 +712,9 @@ impl Serving {
                 let bare = sys::mount::clone_tree(root.as_fd(), false)?;
                 let fds: [BorrowedFd<'_>; 2] = [self.parts.container_root.as_fd(), bare.as_fd()];
                 self.clients[at].send_with(Kind::Done, &fds);
+            }
+            Request::Process => {
+                self.clients[at].send_with(Kind::Done, &[self.parts.pidfd.as_fd()]);
             }
             Request::Changes => {
                 let changes = self.parts.union.changes().map_err(io::Error::from)?;

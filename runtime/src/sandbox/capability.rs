@@ -109,6 +109,12 @@ impl Capabilities {
         Capabilities(self.0 & other.0)
     }
 
+    /// Returns the set of one capability by its name.
+    pub(crate) fn named(name: &str) -> Result<Capabilities, UnknownCapability> {
+        let number = number(name).ok_or_else(|| UnknownCapability(name.to_owned()))?;
+        Ok(Capabilities(1 << number))
+    }
+
     /// Returns whether the capability, with its `CAP_`, is in the set.
     pub(crate) fn has_named(self, name: &str) -> bool {
         number(name).is_some_and(|number| self.0 >> number & 1 == 1)

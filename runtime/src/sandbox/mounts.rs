@@ -12,21 +12,28 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::FileType;
+use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::Uid;
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
+use rustix::thread::LinkNameSpaceType;
+use rustix::thread::ThreadNameSpaceType;
 
 use crate::sys;
 
+use super::Device;
 use super::MASKED;
 use super::Mount;
 use super::MountSource;
 use super::Network;
 use super::Plan;
 use super::READ_ONLY;
+use super::Whose;
 use super::root;
 use super::root::Make;
 use super::root::Root;
@@ -53,7 +60,11 @@ pub(super) struct Kernel {
 }
 
 /// Mounts /proc, /sys and /dev.
-pub(super) fn kernel_filesystems(root: &Root, plan: &Plan) -> Result<Kernel, Failed> {
+pub(super) fn kernel_filesystems(
+    root: &Root,
+    plan: &Plan,
+    shm: Option<OwnedFd>,
+) -> Result<Kernel, Failed> {
     let proc = sys::mount::filesystem("proc", &[], HARDENED).map_err(step("mount proc"))?;
     attach(&proc, root, "proc")?;
     let dev = sys::mount::filesystem(
@@ -70,7 +81,7 @@ pub(super) fn kernel_filesystems(root: &Root, plan: &Plan) -> Result<Kernel, Fai
     let sys =
         sys::mount::filesystem("sysfs", &[], HARDENED | read_only).map_err(step("mount sysfs"))?;
     attach(&sys, root, "sys")?;
-    let pts = devices(&dev, plan)?;
+    let pts = devices(&dev, plan, shm)?;
     let kernel = Kernel {
         proc,
         sys,
@@ -110,7 +121,7 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// Fills /dev; returns the container's own devpts.
-fn devices(dev: &OwnedFd, plan: &Plan) -> Result<OwnedFd, Failed> {
+fn devices(dev: &OwnedFd, plan: &Plan, shm: Option<OwnedFd>) -> Result<OwnedFd, Failed> {
     for (name, major, minor) in NODES {
         node(dev, name, major, minor).map_err(step(format!("make /dev/{name}")))?;
     }
@@ -131,8 +142,11 @@ fn devices(dev: &OwnedFd, plan: &Plan) -> Result<OwnedFd, Failed> {
     .map_err(step("mount devpts"))?;
     below(dev, "pts", &pts)?;
     let size = plan.shm_size.to_string();
-    let shm = sys::mount::filesystem("tmpfs", &[("mode", "1777"), ("size", &size)], HARDENED)
-        .map_err(step("mount /dev/shm"))?;
+    let shm = match shm {
+        Some(shm) => shm,
+        None => sys::mount::filesystem("tmpfs", &[("mode", "1777"), ("size", &size)], HARDENED)
+            .map_err(step("mount /dev/shm"))?,
+    };
     below(dev, "shm", &shm)?;
     match sys::mount::filesystem("mqueue", &[], HARDENED) {
         Ok(mqueue) => below(dev, "mqueue", &mqueue)?,
@@ -140,6 +154,84 @@ fn devices(dev: &OwnedFd, plan: &Plan) -> Result<OwnedFd, Failed> {
         Err(error) => return Err(("mount mqueue".to_owned(), error)),
     }
     Ok(pts)
+}
+
+/// Joins the IPC namespace of another container and returns a mount of its /dev/shm, or of the host's.
+pub(super) fn shared_memory(plan: &Plan) -> Result<Option<OwnedFd>, Failed> {
+    let failed = || step("share /dev/shm");
+    let open = || -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dev = rustix::fs::open("/dev", flags | OFlags::NOFOLLOW, Mode::empty())?;
+        let shm = root::beneath(&dev, Path::new("shm"))?;
+        sys::mount::clone_tree(shm.as_fd(), false)
+    };
+    match &plan.namespaces.ipc {
+        Whose::Own => Ok(None),
+        Whose::Host => open().map(Some).map_err(failed()),
+        Whose::Of(pidfd) => {
+            // A mount is cloned where it is: there, and back.
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let joined = rustix::fs::open("/proc/self/ns/mnt", flags, Mode::empty())
+                .map_err(io::Error::from)
+                .and_then(|own| {
+                    let both = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+                        | ThreadNameSpaceType::MOUNT;
+                    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), both)?;
+                    let shm = open();
+                    let mounts = LinkNameSpaceType::Mount;
+                    rustix::thread::move_into_link_name_space(own.as_fd(), Some(mounts))?;
+                    shm
+                });
+            joined.map(Some).map_err(failed())
+        }
+    }
+}
+
+/// Makes the nodes of the host's devices that the container has.
+pub(super) fn devices_of_host(root: &Root, kernel: &Kernel, plan: &Plan) -> Result<(), Failed> {
+    for device in &plan.devices {
+        let what = format!("make {}", device.path.display());
+        one_device(root, kernel, device).map_err(step(what))?;
+    }
+    Ok(())
+}
+
+fn one_device(root: &Root, kernel: &Kernel, device: &Device) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (device.path.parent(), device.path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = root.find_or_make(parent, Make::Directory)?;
+    // What the defaults have made is as good.
+    if rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        let is_ours = rustix::fs::fstat(&parent)?.st_dev == rustix::fs::fstat(&kernel.dev)?.st_dev;
+        return match is_ours {
+            true => Ok(()),
+            false => Err(io::ErrorKind::AlreadyExists.into()),
+        };
+    }
+    let mode = Mode::from_raw_mode(device.mode & 0o7777);
+    let kind = FileType::from_raw_mode(device.mode);
+    match rustix::fs::mknodat(&parent, name, kind, mode, device.number) {
+        Err(Errno::PERM) => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, mode)?;
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let source = rustix::fs::open(&device.host, flags, Mode::empty())?;
+            let copy = sys::mount::clone_tree(source.as_fd(), false)?;
+            let target = root::beneath(&parent, Path::new(name))?;
+            return sys::mount::attach(copy.as_fd(), target.as_fd());
+        }
+        made => made?,
+    }
+    let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+    rustix::fs::chownat(
+        &parent,
+        name,
+        Some(uid),
+        Some(gid),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?;
+    Ok(rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?)
 }
 
 fn node(dev: &OwnedFd, name: &str, major: u32, minor: u32) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! call numbers that fare alike, then the tests of arguments where a call has some. The search keeps a call's price at
 //! some ten instructions (and the kernel remembers calls that are always allowed).
 
+mod custom;
 mod numbers;
 mod profile;
 
@@ -33,15 +34,32 @@ const ARGUMENTS: u32 = 16;
 /// The bit of x32's call numbers, which share x86-64's convention.
 const X32: u32 = 0x4000_0000;
 
+pub(crate) use custom::check as check_profile;
+
 /// Compiles the default profile for a process that may have `capabilities`.
 pub(crate) fn default_filter(capabilities: Capabilities) -> Vec<Instruction> {
-    compile(&profile::default(capabilities), Convention::of_machine())
+    let rules = profile::default(capabilities);
+    compile(&rules, REFUSED, UNKNOWN, Convention::of_machine())
 }
 
-/// What happens to a call: the first test that holds decides, else the last action.
+/// Compiles a profile of somebody's own (Docker's JSON) for a process that may have `capabilities`.
+pub(crate) fn filter_of(
+    profile: &str,
+    capabilities: Capabilities,
+) -> Result<Vec<Instruction>, String> {
+    let (rules, default) = custom::read(profile, capabilities)?;
+    // Calls that are newer than the profile, where it lists what is allowed: as if the kernel did not have them.
+    let unknown = match default {
+        Action::Errno(_) => UNKNOWN,
+        default => default,
+    };
+    Ok(compile(&rules, default, unknown, Convention::of_machine()))
+}
+
+/// What happens to a call: the first entry whose tests all hold decides, else the last action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fate {
-    tests: Vec<(u8, Test, Action)>,
+    tests: Vec<(Vec<(u8, Test)>, Action)>,
     otherwise: Action,
 }
 
@@ -57,11 +75,17 @@ impl Fate {
 const REFUSED: Action = Action::Errno(libc::EPERM as u16);
 const UNKNOWN: Action = Action::Errno(libc::ENOSYS as u16);
 
-fn compile(rules: &[Rule], conventions: &[Convention]) -> Vec<Instruction> {
+fn compile(
+    rules: &[Rule],
+    default: Action,
+    unknown: Action,
+    conventions: &[Convention],
+) -> Vec<Instruction> {
     let mut program = vec![statement(LOAD, CONVENTION)];
     for convention in conventions {
         let mut body = vec![statement(LOAD, NUMBER)];
-        body.extend(search(&ranges(&fates(rules, convention))));
+        let fates = fates(rules, default, convention);
+        body.extend(search(&ranges(&fates, default, unknown)));
         // Jumps by condition reach 255 instructions only.
         program.push(jump(JUMP_EQUAL, convention.audit, 1, 0));
         program.push(statement(JUMP, body.len() as u32));
@@ -71,32 +95,32 @@ fn compile(rules: &[Rule], conventions: &[Convention]) -> Vec<Instruction> {
     program
 }
 
-fn fates(rules: &[Rule], convention: &Convention) -> BTreeMap<u32, Fate> {
+fn fates(rules: &[Rule], default: Action, convention: &Convention) -> BTreeMap<u32, Fate> {
     let mut fates: BTreeMap<u32, Fate> = BTreeMap::new();
     let own = convention
         .own
         .iter()
-        .map(|name| (*name, None, Action::Allow));
+        .map(|name| (*name, &[][..], Action::Allow));
     let listed = rules.iter().flat_map(|rule| {
         rule.names
             .split_whitespace()
-            .map(|name| (name, rule.test, rule.action))
+            .map(|name| (name, &rule.tests[..], rule.action))
     });
-    for (name, test, action) in listed.chain(own) {
+    for (name, tests, action) in listed.chain(own) {
         let Some(number) = convention.number(name) else {
             continue;
         };
-        let fate = fates.entry(number).or_insert(Fate::always(REFUSED));
-        match test {
-            Some((argument, test)) => fate.tests.push((argument, test, action)),
-            None => *fate = Fate::always(action),
+        let fate = fates.entry(number).or_insert(Fate::always(default));
+        match tests.is_empty() {
+            false => fate.tests.push((tests.to_vec(), action)),
+            true => *fate = Fate::always(action),
         }
     }
     fates
 }
 
 /// Returns the fates of all numbers as ranges, each given by its first number.
-fn ranges(fates: &BTreeMap<u32, Fate>) -> Vec<(u32, Fate)> {
+fn ranges(fates: &BTreeMap<u32, Fate>, default: Action, unknown: Action) -> Vec<(u32, Fate)> {
     let mut ranges: Vec<(u32, Fate)> = Vec::new();
     let mut add = |from: u32, fate: Fate| match ranges.last() {
         Some((_, last)) if *last == fate => {}
@@ -105,14 +129,14 @@ fn ranges(fates: &BTreeMap<u32, Fate>) -> Vec<(u32, Fate)> {
     let mut next = 0;
     for (&number, fate) in fates {
         if number > next {
-            add(next, Fate::always(REFUSED));
+            add(next, Fate::always(default));
         }
         add(number, fate.clone());
         next = number + 1;
     }
-    // Calls newer than the profile: as if the kernel did not have them, so that programs fall back.
+    // Calls newer than the profile.
     if next < X32 {
-        add(next, Fate::always(UNKNOWN));
+        add(next, Fate::always(unknown));
     }
     ranges
 }
@@ -135,58 +159,98 @@ fn search(ranges: &[(u32, Fate)]) -> Vec<Instruction> {
         return program;
     };
     let mut program = Vec::new();
-    for (argument, test, action) in &fate.tests {
-        program.extend(tested(*argument, *test, *action));
+    for (tests, action) in &fate.tests {
+        program.extend(tested(tests, *action));
     }
     program.push(statement(RETURN, code(fate.otherwise)));
     program
 }
 
-/// Returns the code that ends in `action` if the test holds and goes on behind itself if not.
-fn tested(argument: u8, test: Test, action: Action) -> Vec<Instruction> {
+/// Where a step of a test goes on.
+#[derive(Debug, Clone, Copy)]
+enum To {
+    /// At the next step.
+    Next,
+    /// Behind the test, which holds.
+    Holds,
+    /// Behind the action, which is not taken.
+    Fails,
+}
+
+/// Returns the code that ends in `action` if all tests hold and goes on behind itself if not.
+fn tested(tests: &[(u8, Test)], action: Action) -> Vec<Instruction> {
+    let mut program = vec![statement(RETURN, code(action))];
+    for (argument, test) in tests.iter().rev() {
+        let steps = steps(*argument, *test);
+        let behind = program.len();
+        let code = steps.iter().enumerate().map(|(at, step)| {
+            let &(code, constant, jumps) = step;
+            let left = steps.len() - at - 1;
+            let distance = |to: To| match to {
+                To::Next => 0,
+                To::Holds => left as u8,
+                To::Fails => (left + behind) as u8,
+            };
+            let [taken, not_taken] = jumps.map(distance);
+            jump(code, constant, taken, not_taken)
+        });
+        program = code
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain(program)
+            .collect();
+    }
+    program
+}
+
+/// Returns a test of one argument, half by half.
+fn steps(argument: u8, test: Test) -> Vec<(u16, u32, [To; 2])> {
+    use To::Fails;
+    use To::Holds;
+    use To::Next;
     // Little-endian: the low half comes first.
     let low = ARGUMENTS + 8 * u32::from(argument);
     let high = low + 4;
     let halves = |value: u64| ((value >> 32) as u32, value as u32);
-    let mut program = match test {
-        Test::Equal(value) => {
-            let (value_high, value_low) = halves(value);
-            vec![
-                statement(LOAD, high),
-                jump(JUMP_EQUAL, value_high, 0, 3),
-                statement(LOAD, low),
-                jump(JUMP_EQUAL, value_low, 0, 1),
-            ]
-        }
-        Test::Below(value) => {
-            let (value_high, value_low) = halves(value);
-            vec![
-                statement(LOAD, high),
-                jump(JUMP_GREATER, value_high, 4, 0),
-                jump(JUMP_EQUAL, value_high, 0, 2),
-                statement(LOAD, low),
-                jump(JUMP_AT_LEAST, value_low, 1, 0),
-            ]
-        }
-        Test::Clear(mask) => {
-            let (mask_high, mask_low) = halves(mask);
-            vec![
-                statement(LOAD, high),
-                statement(AND, mask_high),
-                jump(JUMP_EQUAL, 0, 0, 4),
-                statement(LOAD, low),
-                statement(AND, mask_low),
-                jump(JUMP_EQUAL, 0, 0, 1),
-            ]
-        }
+    let load = |offset| (LOAD, offset, [Next, Next]);
+    let compared = |value: u64, less: To, greater: To, code: u16, last: [To; 2]| {
+        let (value_high, value_low) = halves(value);
+        vec![
+            load(high),
+            (JUMP_GREATER, value_high, [greater, Next]),
+            (JUMP_EQUAL, value_high, [Next, less]),
+            load(low),
+            (code, value_low, last),
+        ]
     };
-    program.push(statement(RETURN, code(action)));
-    program
+    match test {
+        Test::Equal(value) => compared(value, Fails, Fails, JUMP_EQUAL, [Holds, Fails]),
+        Test::Unequal(value) => compared(value, Holds, Holds, JUMP_EQUAL, [Fails, Holds]),
+        Test::Below(value) => compared(value, Holds, Fails, JUMP_AT_LEAST, [Fails, Holds]),
+        Test::AtMost(value) => compared(value, Holds, Fails, JUMP_GREATER, [Fails, Holds]),
+        Test::Above(value) => compared(value, Fails, Holds, JUMP_GREATER, [Holds, Fails]),
+        Test::AtLeast(value) => compared(value, Fails, Holds, JUMP_AT_LEAST, [Holds, Fails]),
+        Test::Masked(mask, value) => {
+            let ((mask_high, mask_low), (value_high, value_low)) = (halves(mask), halves(value));
+            vec![
+                load(high),
+                (AND, mask_high, [Next, Next]),
+                (JUMP_EQUAL, value_high, [Next, Fails]),
+                load(low),
+                (AND, mask_low, [Next, Next]),
+                (JUMP_EQUAL, value_low, [Holds, Fails]),
+            ]
+        }
+    }
 }
 
 fn code(action: Action) -> u32 {
     match action {
         Action::Allow => libc::SECCOMP_RET_ALLOW,
+        Action::Log => libc::SECCOMP_RET_LOG,
+        Action::KillThread => libc::SECCOMP_RET_KILL_THREAD,
+        Action::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+        Action::Trap => libc::SECCOMP_RET_TRAP,
         Action::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
     }
 }
@@ -247,7 +311,8 @@ mod tests {
     }
 
     fn native(capabilities: Capabilities, name: &str, arguments: [u64; 6]) -> u32 {
-        let program = compile(&profile::default(capabilities), &[numbers::X86_64]);
+        let rules = profile::default(capabilities);
+        let program = compile(&rules, REFUSED, UNKNOWN, &[numbers::X86_64]);
         let number = numbers::X86_64.number(name).expect("a call's name");
         run(&program, numbers::X86_64.audit, number, arguments)
     }
@@ -311,6 +376,55 @@ mod tests {
         assert_eq!(native(default, "socket", first(1 << 32 | 2)), EPERM);
         assert_eq!(native(default, "personality", first(0xffff_ffff)), ALLOW);
         assert_eq!(native(default, "personality", first(0x40_0000)), EPERM);
+    }
+
+    #[test]
+    fn a_profile_of_one_s_own_decides_by_all_of_its_tests() {
+        let profile = r#"{
+            "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 13,
+            "syscalls": [
+                {"names": ["read", "nosuchcall"], "action": "SCMP_ACT_ALLOW"},
+                {"name": "write", "action": "SCMP_ACT_KILL_PROCESS"},
+                {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [
+                    {"index": 0, "value": 5, "op": "SCMP_CMP_GE"},
+                    {"index": 1, "value": 4294967296, "op": "SCMP_CMP_LE"},
+                    {"index": 2, "value": 255, "valueTwo": 3, "op": "SCMP_CMP_MASKED_EQ"},
+                    {"index": 3, "value": 0, "op": "SCMP_CMP_NE"}]},
+                {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+                {"names": ["umount2"], "action": "SCMP_ACT_ALLOW", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
+                {"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+            ]}"#;
+        let run = |capabilities, name: &str, arguments| {
+            let (rules, default) = custom::read(profile, capabilities).expect("a profile");
+            let program = compile(&rules, default, UNKNOWN, &[numbers::X86_64]);
+            let number = numbers::X86_64.number(name).expect("a call's name");
+            run(&program, numbers::X86_64.audit, number, arguments)
+        };
+        let plain = |name, arguments| run(Capabilities::DEFAULT, name, arguments);
+        let eacces = libc::SECCOMP_RET_ERRNO | 13;
+        assert_eq!(plain("read", [0; 6]), ALLOW);
+        assert_eq!(plain("write", [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(plain("open", [0; 6]), eacces);
+        assert_eq!(plain("chmod", [0; 6]), ENOSYS);
+        let good = [5, 1 << 32, 0x1_0103, 1, 0, 0];
+        assert_eq!(plain("ioctl", good), ALLOW);
+        for (at, bad) in [(0, 4), (1, (1 << 32) + 1), (2, 0x104), (3, 0)] {
+            let mut arguments = good;
+            arguments[at] = bad;
+            assert_eq!(plain("ioctl", arguments), eacces, "{at}");
+        }
+        assert_eq!(plain("mount", [0; 6]), eacces);
+        assert_eq!(run(Capabilities::ALL, "mount", [0; 6]), ALLOW);
+        assert_eq!(plain("umount2", [0; 6]), ALLOW);
+        assert_eq!(run(Capabilities::ALL, "umount2", [0; 6]), eacces);
+        for bad in [
+            "",
+            "{}",
+            r#"{"defaultAction": "SCMP_ACT_NOSUCH"}"#,
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+        ] {
+            assert!(custom::read(bad, Capabilities::ALL).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -86,13 +86,17 @@ fn contain(plan: &Plan, monitor: &OwnedFd) -> Result<std::convert::Infallible, F
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(failed("prctl"))?;
     wait_for_go(monitor)?;
-    // Only now is the stage in its cgroups, and the namespace's root is where its maker is.
-    // SAFETY: only CLONE_FILES would matter to others' descriptors.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
-        .map_err(failed("unshare"))?;
+    if plan.namespaces.cgroup.is_own() {
+        // Only now is the stage in its cgroups, and the namespace's root is where its maker is.
+        // SAFETY: only CLONE_FILES would matter to others' descriptors.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+            .map_err(failed("unshare"))?;
+    }
+    let shm = mounts::shared_memory(plan)?;
     sys::mount::make_root_private().map_err(failed("make mounts private"))?;
     let root = Root::open(&plan.root).map_err(failed("open the root"))?;
-    let kernel = mounts::kernel_filesystems(&root, plan)?;
+    let kernel = mounts::kernel_filesystems(&root, plan, shm)?;
+    mounts::devices_of_host(&root, &kernel, plan)?;
     mounts::asked_for(&root, plan)?;
     if !plan.privileged {
         mounts::mask(&kernel)?;
@@ -182,10 +186,12 @@ fn streams(plan: &Plan, kernel: &Kernel) -> Result<(Option<OwnedFd>, [OwnedFd; 3
 }
 
 fn name_host(plan: &Plan) -> Result<(), Failure> {
-    rustix::system::sethostname(plan.hostname.as_bytes()).map_err(failed("sethostname"))?;
-    if !plan.domainname.is_empty() {
-        rustix::system::setdomainname(plan.domainname.as_bytes())
-            .map_err(failed("setdomainname"))?;
+    if plan.namespaces.uts.is_own() {
+        rustix::system::sethostname(plan.hostname.as_bytes()).map_err(failed("sethostname"))?;
+        if !plan.domainname.is_empty() {
+            rustix::system::setdomainname(plan.domainname.as_bytes())
+                .map_err(failed("setdomainname"))?;
+        }
     }
     if plan.network == Network::None {
         sys::net::loopback_up().map_err(failed("bring lo up"))?;

@@ -3,15 +3,21 @@
 //! Everything not listed is refused with EPERM. Some calls come with the capability that makes them useful; `clone3`
 //! (whose flags lie in memory that a filter cannot read) is ENOSYS, so that programs fall back to `clone`.
 
+use std::borrow::Cow;
+
 use crate::sandbox::capability::Capabilities;
 
 /// Compares an argument of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Test {
     Equal(u64),
+    Unequal(u64),
     Below(u64),
-    /// The argument's bits under the mask are all clear.
-    Clear(u64),
+    AtMost(u64),
+    Above(u64),
+    AtLeast(u64),
+    /// The argument's bits under the mask are these.
+    Masked(u64, u64),
 }
 
 /// What happens to a call.
@@ -19,13 +25,19 @@ pub(super) enum Test {
 pub(super) enum Action {
     Allow,
     Errno(u16),
+    Log,
+    KillThread,
+    KillProcess,
+    /// Sends SIGSYS.
+    Trap,
 }
 
-/// Calls, a test of one argument if there is one, and what happens to them.
+/// Calls, tests of their arguments that must all hold, and what happens to them then.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
-    pub(super) names: &'static str,
-    pub(super) test: Option<(u8, Test)>,
+    /// Names with spaces between them.
+    pub(super) names: Cow<'static, str>,
+    pub(super) tests: Vec<(u8, Test)>,
     pub(super) action: Action,
 }
 
@@ -110,9 +122,9 @@ const NAMESPACE_FLAGS: u64 = 0x7e02_0000;
 
 /// Returns the rules for a process that may have `capabilities`.
 pub(super) fn default(capabilities: Capabilities) -> Vec<Rule> {
-    let allow = |names, test| Rule {
-        names,
-        test,
+    let allow = |names: &'static str, test: Option<(u8, Test)>| Rule {
+        names: names.into(),
+        tests: test.into_iter().collect(),
         action: Action::Allow,
     };
     let mut rules = vec![allow(ALWAYS, None)];
@@ -128,10 +140,10 @@ pub(super) fn default(capabilities: Capabilities) -> Vec<Rule> {
         }
     }
     if !capabilities.has_named("CAP_SYS_ADMIN") {
-        rules.push(allow("clone", Some((0, Test::Clear(NAMESPACE_FLAGS)))));
+        rules.push(allow("clone", Some((0, Test::Masked(NAMESPACE_FLAGS, 0)))));
         rules.push(Rule {
-            names: "clone3",
-            test: None,
+            names: "clone3".into(),
+            tests: Vec::new(),
             action: Action::Errno(libc::ENOSYS as u16),
         });
     }
