@@ -2,6 +2,7 @@
 
 mod attach;
 mod bench;
+mod commit;
 mod container;
 mod container_options;
 mod cp;
@@ -15,6 +16,7 @@ mod history;
 mod image;
 mod images;
 mod import;
+mod info;
 mod inspect;
 mod kill;
 mod limits;
@@ -88,6 +90,7 @@ pub(crate) struct Cli {
 enum Command {
     Attach(attach::Args),
     Bench(bench::Args),
+    Commit(commit::Args),
     Container(container::Args),
     Cp(cp::Args),
     Create(Box<create::Args>),
@@ -95,6 +98,7 @@ enum Command {
     Events(events::Args),
     Exec(exec::Args),
     Export(export::Args),
+    Info(info::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
     Logs(logs::Args),
@@ -141,6 +145,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     match cli.command {
         Command::Bench(args) => bench::run(args, &context),
         Command::Attach(args) => attach::run(args, &context),
+        Command::Commit(args) => commit::run(args, &context),
         Command::Container(args) => container::run(args, &context),
         Command::Create(args) => create::run(*args, &context),
         Command::Cp(args) => cp::run(args, &context),
@@ -148,6 +153,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Exec(args) => exec::run(args, &context),
         Command::Export(args) => export::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
+        Command::Info(args) => info::run(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Kill(args) => kill::run(args, &context),
         Command::Logs(args) => logs::run(args, &context),

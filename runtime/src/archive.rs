@@ -9,6 +9,8 @@ use std::path::Path;
 
 use layerfs::Kind;
 use layerfs::Timespec;
+use layerfs::union::Change;
+use layerfs::union::ChangeKind;
 use tar::EntryType;
 use tar::Header;
 
@@ -21,6 +23,9 @@ use crate::tree::components;
 
 /// How deep a tree may be: beyond any path that a program could name.
 const DEEPEST: usize = 4096;
+
+/// What comes before a name that a layer hides (OCI image spec, "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
 
 /// The beginning of a PAX record that is an attribute.
 const XATTR: &str = "SCHILY.xattr.";
@@ -38,6 +43,44 @@ pub(crate) fn pack<T: Tree, W: Write>(
         links: HashMap::new(),
     };
     packer.add(node, name, 0)?;
+    packer.tar.into_inner()
+}
+
+/// Writes changes, sorted by path, as a layer's tar: what is there as it is, what is gone as a whiteout.
+pub(crate) fn pack_changes<T: Tree, W: Write>(
+    tree: &T,
+    changes: &[Change],
+    out: W,
+) -> io::Result<W> {
+    let mut packer = Packer {
+        tree,
+        tar: tar::Builder::new(out),
+        links: HashMap::new(),
+    };
+    for change in changes {
+        let path = change.path.strip_prefix(b"/").unwrap_or(&change.path);
+        if change.kind == ChangeKind::Deleted {
+            packer.append_whiteout(path)?;
+            continue;
+        }
+        let is_whiteout = components(path)
+            .next_back()
+            .is_some_and(|name| name.starts_with(WHITEOUT));
+        if is_whiteout {
+            // A layer has no way to say it.
+            log::warn!("{}: not a name for a layer", String::from_utf8_lossy(path));
+            continue;
+        }
+        let node = match tree.resolve(&change.path, Last::Keep) {
+            // Gone since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            node => node?,
+        };
+        let stat = tree.stat(&node)?;
+        if stat.kind != Kind::Socket {
+            packer.append(&node, path, &stat)?;
+        }
+    }
     packer.tar.into_inner()
 }
 
@@ -77,6 +120,20 @@ impl<T: Tree, W: Write> Packer<'_, T, W> {
             self.add(&child, &path, depth + 1)?;
         }
         Ok(())
+    }
+
+    fn append_whiteout(&mut self, path: &[u8]) -> io::Result<()> {
+        let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => path.split_at(at + 1),
+            None => (&b""[..], path),
+        };
+        let path = [directory, WHITEOUT, name].concat();
+        let mut header = Header::new_gnu();
+        header.set_mode(0o600);
+        header.set_size(0);
+        header.set_entry_type(EntryType::Regular);
+        let path = Path::new(std::ffi::OsStr::from_bytes(&path));
+        self.tar.append_data(&mut header, path, io::empty())
     }
 
     fn append(&mut self, node: &T::Node, name: &[u8], stat: &Stat) -> io::Result<()> {

@@ -6,6 +6,8 @@
 //! the rows that claim to run and buries those whose monitor is dead.
 
 mod announce;
+mod boot;
+mod commit;
 mod config;
 mod control;
 mod create;
@@ -20,6 +22,7 @@ mod names;
 mod remove;
 mod restart;
 pub(crate) mod rows;
+mod size;
 mod start;
 mod stats;
 mod tree;
@@ -33,6 +36,7 @@ use jiff::Timestamp;
 use crate::image::ImageError;
 
 pub(crate) use announce::announce;
+pub use commit::CommitOptions;
 pub use config::Config;
 pub use config::DeviceMapping;
 pub use config::LogConfig;
@@ -57,6 +61,7 @@ pub(crate) use restart::delay as restart_delay;
 pub(crate) use rows::End;
 pub(crate) use rows::SCHEMA;
 pub(crate) use rows::SCHEMA_OF_RESTARTS;
+pub use size::Usage as DiskUsage;
 pub use start::StartOptions;
 pub use stats::Top;
 pub use tree::ContainerTree;

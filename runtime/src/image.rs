@@ -39,6 +39,7 @@ use crate::reference::InvalidReference;
 use crate::reference::Reference;
 use crate::registry::RegistryError;
 
+pub(crate) use change::apply as apply_change;
 pub use history::HistoryEntry;
 pub use import::ImportOptions;
 pub use import::ImportSource;

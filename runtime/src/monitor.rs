@@ -63,6 +63,7 @@ use crate::container::RestartPolicy;
 use crate::container::announce;
 use crate::container::liveness::Alive;
 use crate::container::liveness::RunPaths;
+use crate::container::merge_env;
 use crate::frame;
 use crate::frame::Kind;
 use crate::sandbox;
@@ -545,6 +546,18 @@ fn plan(
     })
 }
 
+/// Returns the variables that every container has, unless its image or its maker says otherwise.
+fn own_env(config: &Config) -> Vec<String> {
+    let mut env = vec![
+        format!("PATH={}", sandbox::DEFAULT_PATH),
+        format!("HOSTNAME={}", config.hostname),
+    ];
+    if config.tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    env
+}
+
 /// Returns whose namespace `mode` means.
 fn whose(spec: &Spec, mode: &str) -> Result<Whose, Failure> {
     match (mode, mode.strip_prefix("container:")) {
@@ -588,7 +601,7 @@ fn process(config: &Config) -> Result<Process, Failure> {
     };
     Ok(Process {
         arguments: config.arguments(),
-        env: config.env.clone(),
+        env: merge_env(&own_env(config), &config.env),
         working_dir: config.working_dir.clone(),
         user: config.user.clone(),
         group_add: config.group_add.clone(),

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use runtime::container::ContainerFilter;
 
 use super::attach;
+use super::commit;
 use super::cp;
 use super::create;
 use super::diff;
@@ -42,6 +43,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Attach(attach::Args),
+    Commit(commit::Args),
     Cp(cp::Args),
     Create(Box<create::Args>),
     Diff(diff::Args),
@@ -91,6 +93,7 @@ struct PruneArgs {
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     match args.verb {
         Verb::Attach(args) => attach::run(args, context),
+        Verb::Commit(args) => commit::run(args, context),
         Verb::Create(args) => create::run(*args, context),
         Verb::Cp(args) => cp::run(args, context),
         Verb::Exec(args) => exec::run(args, context),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
+use runtime::Engine;
 use runtime::container::Container;
 use runtime::container::ContainerFilter;
 use runtime::container::HealthStatus;
@@ -14,6 +15,7 @@ use crate::age;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::format::Listing;
+use crate::human_size::human_size;
 use crate::output::out;
 use crate::output::outln;
 
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     /// Print only ids
     #[arg(short, long)]
     quiet: bool,
+    /// Show what each container's changes take on the disk
+    #[arg(short, long)]
+    size: bool,
 }
 
 const LISTING: Listing<'_> = Listing {
@@ -78,8 +83,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             .and_then(|last| usize::try_from(last).ok())
             .filter(|last| *last > 0),
     };
-    let mut containers = context
-        .engine()?
+    let engine = context.engine()?;
+    let mut containers = engine
         .containers(args.all || last.is_some(), &filter)
         .map_err(CommandError::failed)?;
     containers.truncate(last.unwrap_or(usize::MAX));
@@ -89,11 +94,27 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let wants_size = args.size
+        || args
+            .format
+            .as_deref()
+            .is_some_and(|it| it.contains(".Size"));
     let rows: Vec<Value> = containers
         .iter()
-        .map(|container| fields(container, args.no_trunc))
+        .map(|container| {
+            let mut row = fields(container, args.no_trunc);
+            if wants_size {
+                row["Size"] = size(&engine, container).into();
+            }
+            row
+        })
         .collect();
-    let text = LISTING
+    let with_size = format!("{}\t{{{{.Size}}}}", LISTING.table);
+    let listing = Listing {
+        table: if args.size { &with_size } else { LISTING.table },
+        ..LISTING
+    };
+    let text = listing
         .write(args.format.as_deref(), &rows)
         .map_err(CommandError::failed)?;
     out!("{text}");
@@ -143,6 +164,14 @@ fn fields(container: &Container, whole: bool) -> Value {
         "State": container.state.status.as_str(),
         "Status": status(container),
     })
+}
+
+/// Returns what the container's changes take, and what it takes with its image.
+fn size(engine: &Engine, container: &Container) -> String {
+    let own = engine.container_size(container);
+    let image = engine.image(&container.config.image_id);
+    let image = image.map_or(0, |image| image.size);
+    format!("{} (virtual {})", human_size(own), human_size(own + image))
 }
 
 /// Returns the command in quotes, cut at 20 characters.

@@ -4,9 +4,19 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use clap::Subcommand;
+use runtime::container::ContainerFilter;
+use runtime::container::DiskUsage;
+use runtime::image::ImageFilter;
+use runtime::image::Removal;
+use serde_json::json;
 
+use super::events;
+use super::info;
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::format::Listing;
+use crate::human_size::human_size;
+use crate::output::out;
 use crate::output::outln;
 
 /// Look after the store
@@ -18,13 +28,65 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum System {
+    /// Start what should run after a reboot
+    Boot(BootArgs),
+    /// Show what images and containers take on the disk
+    Df(DfArgs),
+    Events(events::Args),
+    Info(info::Args),
+    /// Remove what is not used
+    Prune(PruneArgs),
     /// Verify every digest and reference of the store, and name what is wrong
     Check,
 }
 
+/// Start what should run after a reboot: containers that their restart policy wants to
+#[derive(Debug, ClapArgs)]
+struct BootArgs {
+    /// Print a systemd unit that does it, for /etc/systemd/system
+    #[arg(long)]
+    unit: bool,
+}
+
+/// Show what images and containers take on the disk
+#[derive(Debug, ClapArgs)]
+struct DfArgs {
+    /// Format the output: `table`, `table TEMPLATE`, `json` or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// Remove what is not used: stopped containers, images without a name
+#[derive(Debug, ClapArgs)]
+struct PruneArgs {
+    /// Remove every image that no container uses, not just those without a name
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+const DF: Listing<'_> = Listing {
+    row: "disk usage",
+    table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+    headings: &[
+        ("Type", "TYPE"),
+        ("TotalCount", "TOTAL"),
+        ("Active", "ACTIVE"),
+        ("Size", "SIZE"),
+        ("Reclaimable", "RECLAIMABLE"),
+    ],
+};
+
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     match args.command {
+        System::Boot(args) => boot(&args, context),
         System::Check => check(context),
+        System::Df(args) => df(&args, context),
+        System::Events(args) => events::run(args, context),
+        System::Info(args) => info::run(args, context),
+        System::Prune(args) => prune(&args, context),
     }
 }
 
@@ -38,4 +100,118 @@ fn check(context: &Context) -> Result<ExitCode, CommandError> {
         0 => Ok(ExitCode::SUCCESS),
         count => Err(CommandError::failed(format_args!("{count} faults found"))),
     }
+}
+
+fn boot(args: &BootArgs, context: &Context) -> Result<ExitCode, CommandError> {
+    if args.unit {
+        let program = std::env::current_exe().map_err(CommandError::failed)?;
+        let config = &context.config;
+        outln!(
+            "[Unit]\n\
+             Description=Containers of ply that run after a boot\n\
+             After=local-fs.target network-online.target\n\
+             Wants=network-online.target\n\n\
+             [Service]\n\
+             Type=oneshot\n\
+             RemainAfterExit=yes\n\
+             # Each container has a monitor of its own, which goes on without this unit.\n\
+             KillMode=process\n\
+             ExecStart={} --root {} --run-dir {} system boot\n\n\
+             [Install]\n\
+             WantedBy=multi-user.target",
+            program.display(),
+            config.root.display(),
+            config.run.display()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut failures = Vec::new();
+    for booted in context.engine()?.boot().map_err(CommandError::failed)? {
+        match booted {
+            Ok(name) => outln!("{name}"),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    match failures.is_empty() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(CommandError::failed(failures.join("\n"))),
+    }
+}
+
+fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
+    let (images, containers) = context
+        .engine()?
+        .disk_usage()
+        .map_err(CommandError::failed)?;
+    let row = |name: &str, usage: DiskUsage| {
+        let percent = match usage.size {
+            0 => String::new(),
+            size => format!(" ({}%)", usage.reclaimable * 100 / size),
+        };
+        json!({
+            "Type": name,
+            "TotalCount": usage.total.to_string(),
+            "Active": usage.active.to_string(),
+            "Size": human_size(usage.size),
+            "Reclaimable": format!("{}{percent}", human_size(usage.reclaimable)),
+        })
+    };
+    let rows = [row("Images", images), row("Containers", containers)];
+    let text = DF.write(args.format.as_deref(), &rows);
+    out!("{}", text.map_err(CommandError::failed)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> {
+    let images = match args.all {
+        true => "all images without at least one container associated to them",
+        false => "all dangling images",
+    };
+    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
+    if !args.force && !crate::terminal::confirm(&warning) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let engine = context.engine()?;
+    let containers = engine
+        .containers(true, &ContainerFilter::default())
+        .map_err(CommandError::failed)?;
+    let mut freed = 0;
+    let mut removed = Vec::new();
+    for container in containers {
+        if container.state.status.is_alive() {
+            continue;
+        }
+        let size = engine.container_size(&container);
+        // One that was started or removed meanwhile is not ours to remove.
+        if engine
+            .remove_container(container.id.as_str(), false)
+            .is_ok()
+        {
+            freed += size;
+            removed.push(container.id);
+        }
+    }
+    if !removed.is_empty() {
+        outln!("Deleted Containers:");
+        removed.iter().for_each(|id| outln!("{id}"));
+        outln!();
+    }
+    let pruned = engine
+        .prune_images(args.all, &ImageFilter::default())
+        .map_err(CommandError::failed)?;
+    if !pruned.removals.is_empty() {
+        outln!("Deleted Images:");
+        for removal in &pruned.removals {
+            match removal {
+                Removal::Untagged(name) => outln!("untagged: {name}"),
+                Removal::Deleted(digest) => outln!("deleted: {digest}"),
+            }
+        }
+        outln!();
+    }
+    outln!(
+        "Total reclaimed space: {}",
+        human_size(freed + pruned.freed)
+    );
+    Ok(ExitCode::SUCCESS)
 }

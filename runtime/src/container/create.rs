@@ -354,12 +354,7 @@ fn configure(
     {
         return invalid(format!("Invalid signal: {signal}"));
     }
-    let mut env = vec![format!("PATH={}", crate::sandbox::DEFAULT_PATH)];
-    env.push(format!("HOSTNAME={hostname}"));
-    if options.tty {
-        env.push("TERM=xterm".to_owned());
-    }
-    let env = merge_env(&merge_env(&env, &set(of_image.env())), &options.env);
+    let env = merge_env(&set(of_image.env()), &options.env);
     let mut labels: BTreeMap<String, String> = of_image
         .labels()
         .clone()

@@ -220,6 +220,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Returns the containers whose row says that they run or are about to.
+    pub(super) fn run_at_last(&self) -> Result<Vec<ContainerId>, ContainerError> {
+        Ok(rows::unsettled(&self.db())?)
+    }
+
     fn sweep_litter(&self) -> Result<(), ContainerError> {
         for entry in fs::read_dir(self.run_dir().join("containers"))
             .into_iter()

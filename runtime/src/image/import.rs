@@ -79,23 +79,32 @@ impl Engine {
         if let Some(variant) = platform.variant {
             raw["variant"] = variant.into();
         }
+        let id = self.add_image(&raw, options.reference.as_ref())?;
+        let name = id.to_string();
+        self.emit_image("import", &name, &name);
+        Ok(id)
+    }
+
+    /// Adds an image with this config, whose layers are here, and names it.
+    pub(crate) fn add_image(
+        &self,
+        raw: &Value,
+        reference: Option<&Reference>,
+    ) -> Result<ImageId, ImageError> {
         let bytes = raw.to_string().into_bytes();
         let parsed = config::parse(&bytes)?;
         let row = self.prepare_image(&bytes, &parsed)?;
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         rows::add_image(&transaction, &row, &parsed.layers)?;
-        if let Some(reference) = &options.reference {
+        if let Some(reference) = reference {
             let full = reference.or_latest();
-            let tag = full
-                .tag()
-                .ok_or_else(|| ImageError::Malformed("cannot import digest reference".into()))?;
+            let tag = full.tag().ok_or_else(|| {
+                ImageError::Malformed("refusing to create a tag with a digest reference".into())
+            })?;
             rows::set_tag(&transaction, &full.repository(), tag, &row.id)?;
         }
         transaction.commit()?;
-        drop(db);
-        let id = row.id.to_string();
-        self.emit_image("import", &id, &id);
         Ok(row.id)
     }
 }

@@ -117,7 +117,7 @@ impl Session {
 
 fn process(exec: &Exec, config: &Config) -> Result<Process, Failure> {
     let own = super::process(config)?;
-    let mut env = merge_env(&config.env, &exec.env);
+    let mut env = merge_env(&own.env, &exec.env);
     if exec.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
         env.push("TERM=xterm".to_owned());
     }

@@ -1,0 +1,108 @@
+//! What containers and images take on the disk: `ps --size`, `system df`.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::Container;
+use super::ContainerError;
+use super::ContainerFilter;
+use crate::Engine;
+use crate::image::Image;
+use crate::image::ImageFilter;
+
+/// What there is, and what a prune would take away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many there are.
+    pub total: usize,
+    /// How many are used: images by containers, containers by running.
+    pub active: usize,
+    /// Bytes of them all; what several share counts once.
+    pub size: u64,
+    /// Bytes of those that are not used.
+    pub reclaimable: u64,
+}
+
+impl Engine {
+    /// Returns the bytes that a container's own changes take.
+    pub fn container_size(&self, container: &Container) -> u64 {
+        let mut seen = HashSet::new();
+        size_of(&self.container_dir(&container.id).join("upper"), &mut seen)
+    }
+
+    /// Returns what images and containers take.
+    pub fn disk_usage(&self) -> Result<(Usage, Usage), ContainerError> {
+        let containers = self.containers(true, &ContainerFilter::default())?;
+        let images = self.images(&ImageFilter::default())?;
+        Ok((
+            self.of_images(&images, &containers)?,
+            self.of_containers(&containers),
+        ))
+    }
+
+    fn of_containers(&self, containers: &[Container]) -> Usage {
+        let mut usage = Usage {
+            total: containers.len(),
+            ..Usage::default()
+        };
+        for container in containers {
+            let size = self.container_size(container);
+            usage.size += size;
+            match container.state.status.is_alive() {
+                true => usage.active += 1,
+                false => usage.reclaimable += size,
+            }
+        }
+        usage
+    }
+
+    fn of_images(
+        &self,
+        images: &[Image],
+        containers: &[Container],
+    ) -> Result<Usage, ContainerError> {
+        let mut usage = Usage {
+            total: images.len(),
+            ..Usage::default()
+        };
+        // Each layer's size, and whether a container needs it.
+        let mut layers: HashMap<String, (u64, bool)> = HashMap::new();
+        for image in images {
+            let id = image.id.to_string();
+            let is_used = containers
+                .iter()
+                .any(|container| container.config.image_id == id);
+            usage.active += usize::from(is_used);
+            for layer in &image.layers {
+                let size = self.store().layer(layer)?.content_size();
+                let entry = layers.entry(layer.to_string()).or_insert((size, false));
+                entry.1 |= is_used;
+            }
+        }
+        usage.size = layers.values().map(|(size, _)| size).sum();
+        let unused = layers.values().filter(|(_, is_used)| !is_used);
+        usage.reclaimable = unused.map(|(size, _)| size).sum();
+        Ok(usage)
+    }
+}
+
+/// Adds up the files below a directory that nobody but the engine reaches; several names of one file count once, and
+/// holes nothing.
+fn size_of(directory: &Path, seen: &mut HashSet<u64>) -> u64 {
+    const BLOCK: u64 = 512;
+    let mut size = 0;
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        if metadata.is_dir() {
+            size += size_of(&entry.path(), seen);
+        } else if metadata.is_file() && (metadata.nlink() == 1 || seen.insert(metadata.ino())) {
+            size += metadata.len().min(metadata.blocks() * BLOCK);
+        }
+    }
+    size
+}
