@@ -234,7 +234,9 @@ fn make_working_dir(path: &str) -> Result<(), Failure> {
         code: ENGINE_FAILED,
         words: format!("Cannot mkdir: {path} is not a directory"),
     };
-    match std::fs::create_dir_all(path) {
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
+    match builder.recursive(true).create(path) {
         Ok(()) => Ok(()),
         Err(error) => match error.raw_os_error() {
             Some(libc::EEXIST | libc::ENOTDIR) => Err(not_a_directory()),
