@@ -115,6 +115,12 @@ impl Engine {
             stop(libc::SIGKILL)?;
             self.wait_for_end(&container.id, None)?;
         }
+        // Had its monitor been killed meanwhile, its policy would have started it again.
+        while self.is_alive(&container.id) {
+            stop(libc::SIGKILL)?;
+            self.wait_for_end(&container.id, None)?;
+            self.wait_for_death(&container.id);
+        }
         self.emit_of(&container, "stop", &[]);
         Ok(())
     }
@@ -198,31 +204,35 @@ impl Engine {
     /// Waits until a container does not run; returns its exit code.
     pub fn wait_container(&self, name: &str) -> Result<i32, ContainerError> {
         let container = self.container(name)?;
-        if !container.state.status.is_alive() {
-            return Ok(container.state.exit_code);
+        let id = container.id;
+        let mut state = container.state;
+        while state.status.is_alive() {
+            match self.ask(&id, &Request::Wait) {
+                Ok(stream) => {
+                    // Else its monitor was killed: burying it tells the code, or starts the container again.
+                    if let Some((Kind::Exit, code)) =
+                        frame::read(&stream).map_err(ContainerError::Monitor)?
+                    {
+                        return frame::number(&code).map_err(ContainerError::Monitor);
+                    }
+                }
+                Err(ContainerError::NotRunning(_)) => self.wait_for_death(&id),
+                Err(error) => return Err(error),
+            }
+            state = match self.container(id.as_str()) {
+                Ok(container) => container.state,
+                // Removed with its end, which nobody has seen.
+                Err(ContainerError::NoSuchContainer(_)) => return Ok(137),
+                Err(error) => return Err(error),
+            };
         }
-        match self.ask(&container.id, &Request::Wait) {
-            Ok(stream) => match frame::read(&stream).map_err(ContainerError::Monitor)? {
-                Some((Kind::Exit, code)) => frame::number(&code).map_err(ContainerError::Monitor),
-                // The monitor was killed: burying it tells the code.
-                _ => Ok(self.exit_code(&container.id)?.unwrap_or(137)),
-            },
-            Err(ContainerError::NotRunning(id)) => Ok(self.exit_code(&id)?.unwrap_or_default()),
-            Err(error) => Err(error),
-        }
+        Ok(state.exit_code)
     }
 
-    fn exit_code(&self, id: &ContainerId) -> Result<Option<i32>, ContainerError> {
-        self.wait_for_death(id);
-        self.bury_the_dead()?;
-        let container = rows::by_id(&self.db(), id)?;
-        Ok(container.map(|container| container.state.exit_code))
-    }
-
-    /// Waits until a monitor that no longer listens has recorded its container's end and is gone; that takes it
-    /// milliseconds.
+    /// Waits until a monitor that no longer listens has recorded its container's end and is gone, which takes it
+    /// milliseconds, or until another one listens in its place.
     fn wait_for_death(&self, id: &ContainerId) {
-        while self.is_alive(id) {
+        while self.is_alive(id) && self.ask(id, &Request::Wait).is_err() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

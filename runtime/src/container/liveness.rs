@@ -274,7 +274,24 @@ impl Engine {
             return Ok(());
         }
         let busy = Busy { file: lock, paths };
-        self.bury_kept(id, &busy)
+        self.bury_kept(id, &busy)?;
+        self.revive(id, &busy)
+    }
+
+    /// Starts a container that was just buried again if its policy wants it: nobody else can, as its monitor is dead.
+    fn revive(&self, id: &ContainerId, busy: &Busy) -> Result<(), ContainerError> {
+        let Some(container) = rows::by_id(&self.db(), id)? else {
+            return Ok(());
+        };
+        let (state, policy) = (&container.state, container.config.restart);
+        let is_buried = state.status == Status::Exited && !state.stopped;
+        if is_buried && policy.wants(state.exit_code, state.restart_count) {
+            // It says itself what keeps it from running.
+            if let Err(error) = self.start_again(&container, busy, state.restart_count + 1) {
+                log::warn!("restart {id}: {error}");
+            }
+        }
+        Ok(())
     }
 
     /// Buries a container that is kept busy, if it is dead and not yet buried.
@@ -305,13 +322,6 @@ impl Engine {
             oom_killed: false,
         };
         rows::set_exited(&self.db(), id, &end)?;
-        let count = container.state.restart_count;
-        if container.config.restart.wants(KILLED, count) {
-            // Nobody else can: its monitor, which would have, is dead.
-            if let Err(error) = self.start_again(&container, busy, count + 1) {
-                log::warn!("restart {id}: {error}");
-            }
-        }
         Ok(())
     }
 

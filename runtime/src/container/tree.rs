@@ -129,10 +129,13 @@ impl Engine {
         let stream = self.ask(&container.id, &Request::Roots)?;
         let mut fds = Vec::new();
         let mut buffer = [0; 16];
-        sys::fds::receive(&stream, &mut buffer, &mut fds).map_err(ContainerError::Monitor)?;
+        let count = sys::fds::receive(&stream, &mut buffer, &mut fds);
+        let count = count.map_err(ContainerError::Monitor)?;
         let bare = fds.pop();
         match (fds.pop(), bare) {
             (Some(root), Some(bare)) => Ok(RunningTree { root, bare }),
+            // It has an answer, but no tree.
+            _ if count > 0 => Err(ContainerError::Restarting(container.id.clone())),
             _ => Err(ContainerError::NotRunning(container.id.clone())),
         }
     }
