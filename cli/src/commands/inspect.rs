@@ -12,6 +12,7 @@ use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::format;
 use crate::output::out;
+use crate::terminal;
 
 /// Show all that is known of containers or images
 #[derive(Debug, ClapArgs)]
@@ -55,10 +56,11 @@ pub(super) fn show(
             Err(words) => failures.push(words),
         }
     }
-    out!(
-        "{}",
-        format::inspected(format, &found).map_err(CommandError::failed)?
-    );
+    let text = format::inspected(format, &found).map_err(CommandError::failed)?;
+    match terminal::stdout_is_terminal() {
+        true => out!("{}", terminal::escaped_lines(&text)),
+        false => out!("{text}"),
+    }
     match failures.is_empty() {
         true => Ok(ExitCode::SUCCESS),
         false => Err(CommandError::failed(failures.join("\n"))),

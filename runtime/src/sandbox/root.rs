@@ -14,6 +14,8 @@ use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
 use rustix::io::Errno;
 
+use crate::sys;
+
 /// What is made at a mount's target if nothing is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Make {
@@ -37,13 +39,12 @@ impl Root {
 
     /// Opens what `path` is (`O_PATH`), its links followed as the container would follow them.
     pub(super) fn find(&self, path: &Path) -> io::Result<OwnedFd> {
-        Ok(rustix::fs::openat2(
+        sys::fds::open_resolved(
             &self.0,
             relative(path),
             OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
             ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )?)
+        )
     }
 
     /// Opens what `path` is, having made it and the directories above it if they are not there.
@@ -102,13 +103,12 @@ pub(super) fn is_directory(fd: impl AsFd) -> io::Result<bool> {
 
 /// Opens `path` beneath a directory of ours (/proc, /sys, /dev) without following any link.
 pub(super) fn beneath(directory: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat2(
+    sys::fds::open_resolved(
         directory,
         path,
         OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-    )?)
+    )
 }
 
 fn relative(path: &Path) -> &Path {

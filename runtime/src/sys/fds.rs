@@ -10,6 +10,9 @@ use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvAncillaryMessage;
 use rustix::net::RecvFlags;
@@ -56,6 +59,30 @@ pub(crate) fn receive(
         }
     }
     Ok(received.bytes)
+}
+
+/// How often a resolution is tried that others' renames disturb.
+const TRIES: usize = 4096;
+
+/// Opens `path` below a directory, resolved as `resolve` says. `openat2(2)` wants to be asked again (EAGAIN) when a
+/// rename or mount anywhere on the system may have moved what a `..` led to.
+pub(crate) fn open_resolved<P: rustix::path::Arg + Copy>(
+    directory: impl AsFd,
+    path: P,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> io::Result<OwnedFd> {
+    let mut tries = 0;
+    loop {
+        let opened = rustix::fs::openat2(&directory, path, flags, Mode::empty(), resolve);
+        match opened {
+            Err(rustix::io::Errno::AGAIN) if tries < TRIES => {
+                tries += 1;
+                std::thread::yield_now();
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 /// Leaves a descriptor open for the program that is executed next, which [`adopt`]s it.

@@ -95,13 +95,7 @@ impl Tree for HostTree {
             b"" => b".",
             relative => relative,
         };
-        Ok(rustix::fs::openat2(
-            &self.root,
-            os(relative),
-            flags,
-            Mode::empty(),
-            self.flags,
-        )?)
+        crate::sys::fds::open_resolved(&self.root, os(relative), flags, self.flags)
     }
 
     fn child(&self, directory: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
