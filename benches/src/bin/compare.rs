@@ -1,4 +1,4 @@
-//! ply beside docker and podman: pull, run, mount, in turns on the same machine, as one table with ratios.
+//! ply beside docker and podman: pull, run, exec, ps, mount, in turns on the same machine, as one table with ratios.
 //!
 //! `cargo run --release -p benches --bin compare [pull] [run] [mount]`, as root. It wants Debian's `docker.io`, `podman`,
 //! `runc`, `docker-registry`, `skopeo`, `umoci`, `mmdebstrap`, `fuse-overlayfs`; all three engines work in directories of
@@ -298,6 +298,84 @@ impl Machine {
                 self.podman(&run.replace("run ", &format!("run {limits} ")), ""),
             ],
         );
+        let begin = format!("run -d --name bench --network none {image} sleep 1000");
+        let exec = "exec bench true";
+        let contenders = [
+            self.ply(exec, ""),
+            self.docker(exec, ""),
+            self.podman(exec, ""),
+        ];
+        let begun = [
+            self.ply(&begin, "rm -f bench"),
+            self.docker(&begin, "rm -f bench"),
+            self.podman(
+                &begin.replace("run ", &format!("run {limits} ")),
+                "rm -f bench",
+            ),
+        ];
+        for contender in &begun {
+            contender.execute(&contender.command);
+        }
+        measure("exec, `true`", RUN_ROUNDS, &contenders);
+        for contender in &begun {
+            contender.execute(&contender.undo);
+        }
+        self.many(&image);
+    }
+
+    /// A hundred containers at once, and their list.
+    fn many(&self, image: &str) {
+        const MANY: usize = 100;
+        let start = |contender: Contender<'_>| {
+            let begun = Instant::now();
+            let children: Vec<Child> = (0..MANY)
+                .map(|_| {
+                    let (program, arguments) = contender.command.split_first().expect("a command");
+                    let mut command = Command::new(program);
+                    command.args(arguments).stdout(Stdio::null());
+                    let env = contender.env.iter().map(|(name, value)| (name, value));
+                    command.envs(env).spawn().expect("it starts")
+                })
+                .collect();
+            for mut child in children {
+                assert!(child.wait().expect("an end").success());
+            }
+            begun.elapsed()
+        };
+        let run = format!("run -d --network none --stop-timeout 0 {image} sleep 1000");
+        let base = start(self.ply(&run, ""));
+        for (name, time) in [("ply", base), ("docker", start(self.docker(&run, "")))] {
+            println!(
+                "| start {MANY} containers at once | {name} | {:.0} ms | | {:.2} |",
+                time.as_secs_f64() * 1e3,
+                time.as_secs_f64() / base.as_secs_f64()
+            );
+        }
+        measure(
+            "ps -a, 100 containers",
+            RUN_ROUNDS,
+            &[self.ply("ps -a", ""), self.docker("ps -a", "")],
+        );
+        for (contender, list) in [
+            (self.ply("", ""), self.ply("ps -aq", "")),
+            (self.docker("", ""), self.docker("ps -aq", "")),
+        ] {
+            let (program, arguments) = list.command.split_first().expect("a command");
+            let listed = Command::new(program)
+                .args(arguments)
+                .envs(contender.env.iter().map(|(name, value)| (name, value)))
+                .output();
+            let ids = String::from_utf8_lossy(&listed.expect("a list").stdout).into_owned();
+            let remove: Vec<String> = list
+                .command
+                .iter()
+                .take(list.command.len() - 2)
+                .cloned()
+                .chain(["rm".to_owned(), "-f".to_owned()])
+                .chain(ids.lines().map(str::to_owned))
+                .collect();
+            contender.execute(&remove);
+        }
     }
 
     fn mount(&self) {
