@@ -276,7 +276,7 @@ macro_rules! with_tree {
     ($opened:expr, |$tree:ident| $body:expr) => {
         match $opened {
             ContainerTree::Running(running) => {
-                let $tree = &HostTree::of_container(running.root);
+                let $tree = &HostTree::of_container(running.root, running.first_user);
                 $body
             }
             ContainerTree::Stopped(stopped) => {
@@ -446,7 +446,7 @@ impl Engine {
         };
         let packed = match self.container_tree(container)? {
             ContainerTree::Running(running) => {
-                let tree = HostTree::of_container(running.bare);
+                let tree = HostTree::of_container(running.bare, running.first_user);
                 tree.resolve(b"/", Last::Follow)
                     .and_then(|root| archive::pack(&tree, &root, b"", out))
             }
@@ -477,6 +477,7 @@ mod tests {
             HostTree::of_container(
                 rustix::fs::open(path, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())
                     .expect("a directory"),
+                None,
             )
         };
         let place = |path: &'static str| Place {

@@ -70,6 +70,7 @@ use crate::sandbox;
 use crate::sandbox::Capabilities;
 use crate::sandbox::Device;
 use crate::sandbox::Namespaces;
+use crate::sandbox::Opened;
 use crate::sandbox::Plan;
 use crate::sandbox::Process;
 use crate::sandbox::Stdio;
@@ -330,6 +331,7 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
             source: "ply".to_owned(),
             setuid: true,
             devices: true,
+            owners: owners(config),
             ..fuse::MountOptions::default()
         },
     )
@@ -345,7 +347,12 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
             let (rows, columns) = spec.size;
             (Streams::default(), Stdio::Terminal { rows, columns })
         }
-        false => Streams::pipes(config.open_stdin).map_err(failed("make pipes"))?,
+        false => {
+            let (streams, stdio) =
+                Streams::pipes(config.open_stdin).map_err(failed("make pipes"))?;
+            stdio.give_to(config.first_user);
+            (streams, stdio)
+        }
     };
     let plan = plan(spec, root.clone(), &cgroup, devices, stdio)?;
     let listener = match before {
@@ -365,6 +372,9 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
     let (pid, pidfd) = unsafe { sandbox::clone_stage(plan, cgroup.clone_into(), theirs) }
         .map_err(failed("clone the container's first process"))?;
     let stage = Stage { pidfd };
+    if let Some(first) = config.first_user {
+        map_users(pid, first).map_err(failed("map users"))?;
+    }
     // SAFETY: as before.
     let helper = unsafe { Helper::start(&stage.pidfd, &cgroup) }.map_err(failed("fork"))?;
     // From here on the process has several threads and clones nothing.
@@ -521,7 +531,12 @@ fn plan(
     let files = ["hosts", "resolv.conf"]
         .map(|name| (directory.join(name), Path::new("/etc").join(name)))
         .to_vec();
+    let opened = match config.first_user {
+        Some(first) => Some(open_for(first, &root, &files, config)?),
+        None => None,
+    };
     Ok(Plan {
+        opened,
         root,
         read_only: config.read_only,
         hostname: config.hostname.clone(),
@@ -556,6 +571,68 @@ fn own_env(config: &Config) -> Vec<String> {
         env.push("TERM=xterm".to_owned());
     }
     env
+}
+
+/// Returns how the owners of files are shown: the host's numbers of the container's users. What the host's root makes
+/// is the container's root's.
+fn owners(config: &Config) -> fuse::Owners {
+    let Some(first) = config.first_user else {
+        return fuse::Owners::default();
+    };
+    let range = |shown, count| fuse::IdRange {
+        shown,
+        stored: 0,
+        count,
+    };
+    let map = fuse::IdMap::Ranges(vec![range(first, sandbox::USERS), range(0, 1)]);
+    fuse::Owners {
+        users: map.clone(),
+        groups: map,
+    }
+}
+
+/// Says which users of the host's those of a new user namespace are.
+fn map_users(pid: i32, first: u32) -> io::Result<()> {
+    let map = format!("0 {first} {}", sandbox::USERS);
+    std::fs::write(format!("/proc/{pid}/uid_map"), &map)?;
+    std::fs::write(format!("/proc/{pid}/gid_map"), &map)
+}
+
+/// Opens what a stage in a user namespace may not reach, and gives it the files of ours.
+fn open_for(
+    first: u32,
+    root: &Path,
+    files: &[(PathBuf, PathBuf)],
+    config: &Config,
+) -> Result<Opened, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root_fd = rustix::fs::open(root, flags, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|fd| sys::mount::clone_tree(fd.as_fd(), false))
+        .map_err(failed(root.display()))?;
+    let mut opened = Opened {
+        root: root_fd,
+        files: Vec::new(),
+        mounts: Vec::new(),
+    };
+    for (source, target) in files {
+        std::os::unix::fs::chown(source, Some(first), Some(first))
+            .map_err(failed(source.display()))?;
+        let mount = sandbox::Mount {
+            source: sandbox::MountSource::Bind(source.clone()),
+            target: target.clone(),
+            read_only: false,
+        };
+        let file = sandbox::open_source(&mount).map_err(failed(source.display()))?;
+        opened.files.extend(file);
+    }
+    for mount in &config.mounts {
+        let words = format!("mount {}", mount.target.display());
+        opened
+            .mounts
+            .push(sandbox::open_source(mount).map_err(failed(words))?);
+    }
+    Ok(opened)
 }
 
 /// Returns whose namespace `mode` means.
@@ -609,6 +686,7 @@ fn process(config: &Config) -> Result<Process, Failure> {
         no_new_privileges: config.no_new_privileges(),
         filter,
         limits: config.ulimits.clone(),
+        in_user_namespace: config.first_user.is_some(),
     })
 }
 

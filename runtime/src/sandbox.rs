@@ -34,6 +34,7 @@ use crate::sys::process::Cloned;
 pub use capability::Capabilities;
 pub use capability::UnknownCapability;
 pub(crate) use mounts::duplicate;
+pub(crate) use mounts::open_source;
 pub(crate) use paths::MASKED;
 pub(crate) use paths::READ_ONLY;
 pub(crate) use program::DEFAULT_PATH;
@@ -92,6 +93,33 @@ pub(crate) enum Stdio {
     Terminal { rows: u16, columns: u16 },
 }
 
+impl Stdio {
+    /// Gives pipes to a user namespace's first user, who may open them again (`/dev/stdout`) then.
+    pub(crate) fn give_to(&self, first: Option<u32>) {
+        let (
+            Some(first),
+            Stdio::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            },
+        ) = (first, self)
+        else {
+            return;
+        };
+        for fd in stdin.iter().chain([stdout, stderr]) {
+            give_to(fd, first);
+        }
+    }
+}
+
+/// Gives a pipe or terminal to a user.
+pub(crate) fn give_to(fd: &OwnedFd, user: u32) {
+    use rustix::fs::Gid;
+    use rustix::fs::Uid;
+    let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)));
+}
+
 /// A command and what it may do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Process {
@@ -105,6 +133,8 @@ pub(crate) struct Process {
     /// The compiled filter; `None` is unconfined.
     pub(crate) filter: Option<Vec<sys::seccomp::Instruction>>,
     pub(crate) limits: Vec<Limit>,
+    /// Whether the container has a user namespace of its own.
+    pub(crate) in_user_namespace: bool,
 }
 
 /// All the stage needs to know.
@@ -128,6 +158,8 @@ pub(crate) struct Plan {
     /// The host's devices that it has.
     pub(crate) devices: Vec<Device>,
     pub(crate) namespaces: Namespaces,
+    /// What a container with a user namespace cannot open itself.
+    pub(crate) opened: Option<Opened>,
     pub(crate) stdio: Stdio,
     /// Whether a reaper of ours is pid 1.
     pub(crate) init: bool,
@@ -144,6 +176,27 @@ pub(crate) struct Device {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) number: u64,
+}
+
+/// How many users and groups a user namespace has.
+pub(crate) const USERS: u32 = 1 << 16;
+
+/// Mounts of the host's that are attached nowhere yet, for a stage that may not reach what they show.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The root.
+    pub(crate) root: OwnedFd,
+    /// The sources of `Plan::files`, in their order.
+    pub(crate) files: Vec<OwnedFd>,
+    /// Those of `Plan::mounts`, in theirs; a tmpfs has none.
+    pub(crate) mounts: Vec<Option<OwnedFd>>,
+}
+
+impl Opened {
+    fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
+        let mounts = self.mounts.iter().flatten();
+        self.files.iter().chain(mounts).chain([&self.root])
+    }
 }
 
 /// Whose a namespace is.
@@ -229,6 +282,9 @@ pub(crate) unsafe fn clone_stage(
     if plan.network == Network::None {
         flags |= libc::CLONE_NEWNET;
     }
+    if plan.opened.is_some() {
+        flags |= libc::CLONE_NEWUSER;
+    }
     // SAFETY: one thread, as the caller promises; the child ends in the stage.
     match unsafe { sys::process::clone(flags as u64, cgroup) }? {
         Cloned::Parent { pid, pidfd } => {
@@ -250,6 +306,9 @@ pub(crate) unsafe fn clone_stage(
             }
             if let Whose::Of(pidfd) = &plan.namespaces.ipc {
                 kept.push(pidfd.as_raw_fd());
+            }
+            if let Some(opened) = &plan.opened {
+                kept.extend(opened.fds().map(AsRawFd::as_raw_fd));
             }
             // SAFETY: the owners of what is closed live in the parent; their copies here are never used nor dropped.
             unsafe { sys::fds::close_all_but(kept) };

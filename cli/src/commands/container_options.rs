@@ -204,6 +204,9 @@ pub(crate) struct ContainerOptions {
     /// User and group, names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// Whose users: `host`, or `auto` for some that no other container has
+    #[arg(long, value_name = "MODE")]
+    userns: Option<String>,
     /// Whose UTS namespace (`host`)
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
@@ -291,6 +294,7 @@ impl ContainerOptions {
             ipc_mode: self.ipc.clone().unwrap_or_default(),
             uts_mode: self.uts.clone().unwrap_or_default(),
             cgroupns_mode: self.cgroupns.clone().unwrap_or_default(),
+            userns_mode: self.userns.clone().unwrap_or_default(),
             dns: self.dns.clone(),
             dns_search: self.dns_search.clone(),
             dns_options: self.dns_option.clone(),

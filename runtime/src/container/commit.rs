@@ -125,7 +125,8 @@ fn pack(tree: ContainerTree, changes: &[Change], out: impl Write) -> io::Result<
     let out = BufWriter::with_capacity(1 << 20, out);
     let mut out = match tree {
         ContainerTree::Running(running) => {
-            archive::pack_changes(&HostTree::of_container(running.bare), changes, out)?
+            let tree = HostTree::of_container(running.bare, running.first_user);
+            archive::pack_changes(&tree, changes, out)?
         }
         ContainerTree::Stopped(stopped) => {
             archive::pack_changes(&UnionTree(stopped.union().clone()), changes, out)?

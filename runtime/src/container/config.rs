@@ -100,6 +100,10 @@ pub struct Config {
     pub uts_mode: String,
     /// `host` or `private`.
     pub cgroupns_mode: String,
+    /// `auto` or the host's.
+    pub userns_mode: String,
+    /// The host's first user and group of its user namespace, if it has one.
+    pub first_user: Option<u32>,
     /// The servers of /etc/resolv.conf; the host's if there are none.
     pub dns: Vec<String>,
     /// Its search domains.

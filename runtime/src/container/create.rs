@@ -33,6 +33,10 @@ use crate::sandbox::Mount;
 use crate::sandbox::MountSource;
 use crate::sandbox::Network;
 
+/// The first of the users that are given to user namespaces, and how many ranges of them there are.
+const FIRST_USER: u32 = 0x2000_0000;
+const USER_RANGES: u32 = 0x4000;
+
 /// Docker's size of /dev/shm.
 const SHM_SIZE: u64 = 64 << 20;
 
@@ -117,6 +121,8 @@ pub struct CreateOptions {
     pub uts_mode: String,
     /// `host`, `private`; nothing is `private`.
     pub cgroupns_mode: String,
+    /// `host`, `auto`; nothing is the host's.
+    pub userns_mode: String,
     /// Servers of names; the host's if there are none.
     pub dns: Vec<String>,
     /// Search domains; the host's if there are none.
@@ -216,7 +222,54 @@ impl Engine {
             mode @ ("host" | "private") => mode.to_owned(),
             mode => return invalid(format!("invalid cgroup namespace mode: {mode}")),
         };
+        match &options.userns_mode[..] {
+            "" | "host" => {}
+            "auto" => config.first_user = Some(self.free_users(config)?),
+            mode => return invalid(format!("invalid USER mode: {mode}")),
+        }
+        config.userns_mode.clone_from(&options.userns_mode);
         Ok(())
+    }
+
+    /// Finds users of the host's that no container's user namespace has.
+    fn free_users(&self, config: &Config) -> Result<u32, ContainerError> {
+        let shared = |what: &str| {
+            Err(ContainerError::Invalid(format!(
+                "cannot share {what} when user namespaces are enabled"
+            )))
+        };
+        if config.privileged {
+            return Err(ContainerError::Invalid(
+                "privileged mode is incompatible with user namespaces. You must run the container in the host \
+                 namespace when running privileged mode"
+                    .to_owned(),
+            ));
+        }
+        if config.network == Network::Host {
+            return shared("the host's network namespace");
+        }
+        for (what, mode) in [
+            ("a PID namespace", &config.pid_mode),
+            ("an IPC namespace", &config.ipc_mode),
+            ("the host's UTS namespace", &config.uts_mode),
+            ("the host's cgroup namespace", &config.cgroupns_mode),
+        ] {
+            if mode == "host" || mode.starts_with("container:") {
+                return shared(what);
+            }
+        }
+        let taken: Vec<u32> = rows::all(&self.db())?
+            .into_iter()
+            .filter_map(|container| container.config.first_user)
+            .collect();
+        // By chance, so that two that are made at once get two; and who comes after a removed one gets another.
+        loop {
+            let slot = rand::random_range(0..USER_RANGES);
+            let first = FIRST_USER + slot * crate::sandbox::USERS;
+            if !taken.contains(&first) {
+                return Ok(first);
+            }
+        }
     }
 
     fn new_container(
@@ -417,6 +470,8 @@ fn configure(
         ipc_mode: String::new(),
         uts_mode: String::new(),
         cgroupns_mode: String::new(),
+        userns_mode: String::new(),
+        first_user: None,
     })
 }
 

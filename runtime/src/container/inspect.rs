@@ -142,6 +142,7 @@ fn host_config(config: &Config) -> Value {
         "PidMode": config.pid_mode,
         "UTSMode": config.uts_mode,
         "CgroupnsMode": config.cgroupns_mode,
+        "UsernsMode": config.userns_mode,
         "Dns": config.dns,
         "DnsSearch": config.dns_search,
         "DnsOptions": config.dns_options,

@@ -48,6 +48,8 @@ pub struct RunningTree {
     pub root: OwnedFd,
     /// The union alone, a mount that is attached nowhere.
     pub bare: OwnedFd,
+    /// The host's number of its first user, if it has a user namespace.
+    pub first_user: Option<u32>,
 }
 
 /// Returns Docker's letter for a kind of change.
@@ -133,7 +135,11 @@ impl Engine {
         let count = count.map_err(ContainerError::Monitor)?;
         let bare = fds.pop();
         match (fds.pop(), bare) {
-            (Some(root), Some(bare)) => Ok(RunningTree { root, bare }),
+            (Some(root), Some(bare)) => Ok(RunningTree {
+                root,
+                bare,
+                first_user: container.config.first_user,
+            }),
             // It has an answer, but no tree.
             _ if count > 0 => Err(ContainerError::Restarting(container.id.clone())),
             _ => Err(ContainerError::NotRunning(container.id.clone())),

@@ -72,11 +72,15 @@ impl Session {
             if rows > 0 && columns > 0 {
                 let _ = sys::terminal::set_size(&master, rows, columns);
             }
+            if let Some(first) = around.config.first_user {
+                crate::sandbox::give_to(&slave, first);
+            }
             let stage = order([slave.as_fd(); 3])?;
             let streams = Streams::terminal(master, exec.stdin).map_err(failed("dup"))?;
             (streams, stage)
         } else {
             let (streams, stdio) = Streams::pipes(exec.stdin).map_err(failed("make pipes"))?;
+            stdio.give_to(around.config.first_user);
             let Stdio::Pipes {
                 stdin,
                 stdout,

@@ -297,13 +297,22 @@ fn enter(
 ) -> Result<Infallible, Failure> {
     stage::die_with_the_monitor()?;
     stage::wait_for_go(go)?;
-    let namespaces = ThreadNameSpaceType::MOUNT
+    let has_users = process.in_user_namespace;
+    let users = match has_users {
+        true => ThreadNameSpaceType::USER,
+        false => ThreadNameSpaceType::empty(),
+    };
+    let namespaces = users
+        | ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::CONTROL_GROUP;
     rustix::thread::move_into_thread_name_spaces(container.as_fd(), namespaces)
         .map_err(failed("setns"))?;
+    if has_users {
+        stage::become_root()?;
+    }
     rustix::process::setsid().map_err(failed("setsid"))?;
     let identity = stage::identify(process)?;
     stage::become_command(process, streams, &identity, None)

@@ -316,7 +316,7 @@ fn sysctls(proc: &OwnedFd) {
 
 /// Binds the files of ours and what was asked for, outer targets first.
 pub(super) fn asked_for(root: &Root, plan: &Plan) -> Result<(), Failed> {
-    for (source, target) in &plan.files {
+    for (at, (source, target)) in plan.files.iter().enumerate() {
         if plan.mounts.iter().any(|mount| mount.target == *target) {
             continue;
         }
@@ -325,17 +325,46 @@ pub(super) fn asked_for(root: &Root, plan: &Plan) -> Result<(), Failed> {
             target: target.clone(),
             read_only: false,
         };
-        one(root, &mount).map_err(step(format!("mount {}", target.display())))?;
+        let opened = plan.opened.as_ref().and_then(|opened| opened.files.get(at));
+        one(root, &mount, opened).map_err(step(format!("mount {}", target.display())))?;
     }
-    let mut mounts: Vec<&Mount> = plan.mounts.iter().collect();
-    mounts.sort_by_key(|mount| mount.target.components().count());
-    for mount in mounts {
-        one(root, mount).map_err(step(format!("mount {}", mount.target.display())))?;
+    let mut mounts: Vec<(usize, &Mount)> = plan.mounts.iter().enumerate().collect();
+    mounts.sort_by_key(|(_, mount)| mount.target.components().count());
+    for (at, mount) in mounts {
+        let opened = plan
+            .opened
+            .as_ref()
+            .and_then(|opened| opened.mounts.get(at));
+        let opened = opened.and_then(Option::as_ref);
+        one(root, mount, opened).map_err(step(format!("mount {}", mount.target.display())))?;
     }
     Ok(())
 }
 
-fn one(root: &Root, mount: &Mount) -> io::Result<()> {
+/// Makes a source a mount that is attached nowhere, as the mount wants it.
+pub(crate) fn open_source(mount: &Mount) -> io::Result<Option<OwnedFd>> {
+    let MountSource::Bind(source) = &mount.source else {
+        return Ok(None);
+    };
+    let source = rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let tree = sys::mount::clone_tree(source.as_fd(), true)?;
+    let read_only = match mount.read_only {
+        true => RDONLY,
+        false => MountAttrFlags::empty(),
+    };
+    sys::mount::set_attributes(tree.as_fd(), c"", read_only, libc::MS_PRIVATE, true)?;
+    Ok(Some(tree))
+}
+
+fn one(root: &Root, mount: &Mount, opened: Option<&OwnedFd>) -> io::Result<()> {
+    if let Some(tree) = opened {
+        let make = match root::is_directory(tree)? {
+            true => Make::Directory,
+            false => Make::File,
+        };
+        let target = root.find_or_make(&mount.target, make)?;
+        return sys::mount::attach(tree.as_fd(), target.as_fd());
+    }
     let (tree, make) = match &mount.source {
         MountSource::Bind(source) => {
             let source =

@@ -33,6 +33,14 @@ impl Root {
         Ok(Root(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
+    /// Takes a detached mount as the root, attached over the calling process's own.
+    pub(super) fn attach(mount: &OwnedFd) -> io::Result<Root> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let below = rustix::fs::open("/", flags, Mode::empty())?;
+        sys::mount::attach(mount.as_fd(), below.as_fd())?;
+        Ok(Root(mount.try_clone()?))
+    }
+
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

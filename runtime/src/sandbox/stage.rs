@@ -86,6 +86,9 @@ fn contain(plan: &Plan, monitor: &OwnedFd) -> Result<std::convert::Infallible, F
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(failed("prctl"))?;
     wait_for_go(monitor)?;
+    if plan.opened.is_some() {
+        become_root()?;
+    }
     if plan.namespaces.cgroup.is_own() {
         // Only now is the stage in its cgroups, and the namespace's root is where its maker is.
         // SAFETY: only CLONE_FILES would matter to others' descriptors.
@@ -94,7 +97,11 @@ fn contain(plan: &Plan, monitor: &OwnedFd) -> Result<std::convert::Infallible, F
     }
     let shm = mounts::shared_memory(plan)?;
     sys::mount::make_root_private().map_err(failed("make mounts private"))?;
-    let root = Root::open(&plan.root).map_err(failed("open the root"))?;
+    let root = match &plan.opened {
+        Some(opened) => Root::attach(&opened.root),
+        None => Root::open(&plan.root),
+    };
+    let root = root.map_err(failed("open the root"))?;
     let kernel = mounts::kernel_filesystems(&root, plan, shm)?;
     mounts::devices_of_host(&root, &kernel, plan)?;
     mounts::asked_for(&root, plan)?;
@@ -130,6 +137,15 @@ pub(super) fn become_command(
     become_identity(process, identity)?;
     enter_working_dir(&process.working_dir)?;
     execute(process, identity, reaper_for)
+}
+
+/// Becomes the first user of a user namespace: until then the process is nobody in it.
+pub(super) fn become_root() -> Result<(), Failure> {
+    rustix::thread::set_thread_groups(&[]).map_err(failed("setgroups"))?;
+    let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed("setgid"))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed("setuid"))?;
+    die_with_the_monitor()
 }
 
 pub(super) fn die_with_the_monitor() -> Result<(), Failure> {

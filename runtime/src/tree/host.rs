@@ -27,6 +27,7 @@ use super::Metadata;
 use super::New;
 use super::Stat;
 use super::Tree;
+use crate::sandbox::USERS;
 
 /// The largest value of an attribute, `xattr(7)`.
 const LARGEST_XATTR: usize = 64 << 10;
@@ -37,14 +38,38 @@ pub(crate) struct HostTree {
     root: OwnedFd,
     /// How paths are resolved in it.
     flags: ResolveFlags,
+    /// The host's first user of a container with a user namespace.
+    first_user: Option<u32>,
 }
 
 impl HostTree {
     /// Returns the tree below a container's root: nothing leads out of it.
-    pub(crate) fn of_container(root: OwnedFd) -> HostTree {
+    pub(crate) fn of_container(root: OwnedFd, first_user: Option<u32>) -> HostTree {
         HostTree {
             root,
             flags: ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+            first_user,
+        }
+    }
+
+    /// Returns the container's number of a user or group of the host's.
+    fn inside(&self, id: u32) -> u32 {
+        const NOBODY: u32 = 65534;
+        match self.first_user {
+            None => id,
+            Some(first) => match id.checked_sub(first) {
+                Some(inside) if inside < USERS => inside,
+                _ => NOBODY,
+            },
+        }
+    }
+
+    /// Returns the host's number of a user or group of the container's.
+    fn outside(&self, id: u32) -> io::Result<u32> {
+        match self.first_user {
+            None => Ok(id),
+            Some(first) if id < USERS => Ok(first + id),
+            Some(_) => Err(io::Error::from_raw_os_error(libc::EOVERFLOW)),
         }
     }
 
@@ -54,6 +79,7 @@ impl HostTree {
         Ok(HostTree {
             root: rustix::fs::open("/", flags, Mode::empty())?,
             flags: ResolveFlags::empty(),
+            first_user: None,
         })
     }
 }
@@ -113,8 +139,8 @@ impl Tree for HostTree {
         Ok(Stat {
             kind: kind_of(stat.st_mode),
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid: self.inside(stat.st_uid),
+            gid: self.inside(stat.st_gid),
             size: stat.st_size as u64,
             mtime: Timespec {
                 secs: stat.st_mtime as i64,
@@ -220,7 +246,8 @@ impl Tree for HostTree {
 
     fn set_metadata(&self, node: &OwnedFd, metadata: &Metadata) -> io::Result<()> {
         let is_link = self.stat(node)?.kind == Kind::Symlink;
-        let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
+        let uid = Uid::from_raw(self.outside(metadata.uid)?);
+        let gid = Gid::from_raw(self.outside(metadata.gid)?);
         rustix::fs::chownat(node, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
         if !is_link {
             let path = proc_path(node);
