@@ -15,6 +15,7 @@ mod exec;
 mod health;
 mod images;
 mod inspect;
+mod journal;
 mod list;
 pub(crate) mod liveness;
 mod logs;

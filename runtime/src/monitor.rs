@@ -13,6 +13,7 @@
 
 mod client;
 mod devices;
+pub(crate) mod journal;
 mod log_file;
 mod prober;
 mod resting;

@@ -432,3 +432,67 @@ fn a_log_is_bounded_where_it_is_asked_to_be() {
     run(&["--log-opt", "max-size=x"]).fails(125, "invalid value for max-size: x");
     run(&["--log-opt", "nosuch=1"]).fails(125, "unknown log opt 'nosuch' for json-file log driver");
 }
+
+/// journald runs in a mount namespace of its own, with the commands that write to it and read from it.
+#[test]
+fn a_log_can_be_kept_in_the_journal() {
+    let ply = Ply::with_busybox();
+    ply.run(&[
+        "run",
+        "--name",
+        "c1",
+        "--log-driver",
+        "nosuch",
+        "busybox",
+        "true",
+    ])
+    .fails(125, "no log driver named 'nosuch'");
+    let script = "set -e
+        mount -t tmpfs none /run
+        mkdir -p /run/systemd/journal /run/log/journal
+        /lib/systemd/systemd-journald & journald=$!
+        trap 'kill $journald' EXIT
+        for i in $(seq 100); do test -S /run/systemd/journal/socket && break; sleep 0.1; done
+        $PLY run --name c1 --log-driver journald --log-opt tag=mine busybox \
+            sh -c 'echo out; echo err >&2; printf unfinished'
+        $PLY logs c1 2>&1
+        echo; $PLY logs c1 2>/dev/null | head -1
+        $PLY logs --tail 1 c1
+        echo; journalctl -q -o cat CONTAINER_NAME=c1 SYSLOG_IDENTIFIER=mine PRIORITY=3
+        $PLY run -d --name c2 --log-driver journald busybox sh -c 'sleep 1; for i in $(seq 500); do echo $i; done' > /run/id
+        $PLY logs -f c2 | tail -n 2
+        $PLY logs c2 | wc -l
+        $PLY rm -f c1 c2 > /run/removed";
+    let (root, run) = (ply.root(), ply.path("run"));
+    let output: tests::Output = std::process::Command::new("unshare")
+        .args(["-m", "bash", "-c", script])
+        .env("PLY", Ply::program())
+        .env("PLY_ROOT", root)
+        .env("PLY_RUN", run)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("unshare runs")
+        .into();
+    let mut lines: Vec<&str> = output.out.lines().collect();
+    // What the command itself has said comes first.
+    assert_eq!(&lines[..1], ["out"], "{output:?}");
+    let said: Vec<&str> = lines.drain(..).skip(1).collect();
+    let expected = [
+        "unfinishedout",
+        "err",
+        "unfinished",
+        "out",
+        "unfinished",
+        "err",
+        "499",
+        "500",
+        "500",
+    ];
+    assert_eq!(said, expected, "{output:?}");
+    // Without journald there is nothing to write to, and nothing is left behind.
+    if !std::path::Path::new("/run/systemd/journal/socket").exists() {
+        ply.run(&["run", "--rm", "--log-driver", "journald", "busybox", "true"])
+            .fails(125, "journald is not enabled on this host");
+        assert_eq!(ply.run(&["ps", "-aq"]).ok(), "");
+    }
+}

@@ -174,7 +174,7 @@ pub struct DeviceMapping {
 /// What becomes of what a container says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
-    /// `json-file`, `none`.
+    /// `json-file`, `journald`, `none`.
     pub driver: String,
     /// `--log-opt`.
     pub options: BTreeMap<String, String>,
@@ -194,6 +194,16 @@ impl LogConfig {
     pub(super) fn check(&self) -> Result<(), String> {
         match self.driver.as_str() {
             "none" => return Ok(()),
+            "journald" => {
+                let known = ["labels", "labels-regex", "env", "env-regex", "tag"];
+                let mut names = self.options.keys();
+                return match names.find(|name| !known.contains(&name.as_str())) {
+                    Some(other) => {
+                        Err(format!("unknown log opt '{other}' for journald log driver"))
+                    }
+                    None => Ok(()),
+                };
+            }
             "json-file" => {}
             other => {
                 return Err(format!(

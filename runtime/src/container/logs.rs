@@ -14,11 +14,15 @@ use jiff::Timestamp;
 
 use super::ContainerError;
 use super::ContainerId;
+use super::journal::JournalReader;
 use crate::Engine;
 use crate::monitor::LogFileEntry;
 
 /// How long a follower sleeps when nothing was said.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The same where each look costs a process.
+const PAUSE_OF_JOURNAL: Duration = Duration::from_millis(500);
 
 /// Which entries are wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +55,8 @@ pub struct Logs {
     id: ContainerId,
     options: LogOptions,
     path: PathBuf,
+    /// The host's journal, where the log is kept there.
+    journal: Option<JournalReader>,
     /// What there is to read, the oldest first; the last is being written.
     files: VecDeque<BufReader<File>>,
     /// The beginning of a line that was not whole yet.
@@ -70,12 +76,15 @@ impl Engine {
         let id = container.id;
         let path = self.container_dir(&id).join("log");
         let files = open(&path).map_err(ContainerError::io(&path))?;
+        let is_in_journal = container.config.log.driver == "journald";
+        let journal = is_in_journal.then(|| JournalReader::new(id.as_str()));
         let mut logs = Logs {
             engine: self.clone(),
             id,
             options: *options,
             files,
             path,
+            journal,
             partial: Vec::new(),
             tail: None,
         };
@@ -150,8 +159,23 @@ impl Logs {
         matches!((opened, there), (Ok(opened), Ok(there)) if opened != there)
     }
 
+    fn is_wanted(&self, entry: &LogEntry) -> bool {
+        self.options.since.is_none_or(|since| entry.time >= since)
+            && self.options.until.is_none_or(|until| entry.time < until)
+    }
+
     /// Returns the next entry that is there and wanted.
     fn read(&mut self) -> Result<Option<LogEntry>, ContainerError> {
+        if let Some(mut journal) = self.journal.take() {
+            let mut read = journal.read();
+            while let Ok(Some(entry)) = &read
+                && !self.is_wanted(entry)
+            {
+                read = journal.read();
+            }
+            self.journal = Some(journal);
+            return read.map_err(ContainerError::io("journalctl"));
+        }
         loop {
             // Asked first: a file that has made way for another one is read to its end.
             let is_last = self.files.len() <= 1 && !self.is_rotated();
@@ -172,14 +196,13 @@ impl Logs {
             let Ok(entry) = serde_json::from_slice::<LogFileEntry>(&line) else {
                 continue;
             };
-            let is_wanted = self.options.since.is_none_or(|since| entry.time >= since)
-                && self.options.until.is_none_or(|until| entry.time < until);
-            if is_wanted {
-                return Ok(Some(LogEntry {
-                    is_error: entry.stream == "stderr",
-                    time: entry.time,
-                    text: entry.log,
-                }));
+            let entry = LogEntry {
+                is_error: entry.stream == "stderr",
+                time: entry.time,
+                text: entry.log,
+            };
+            if self.is_wanted(&entry) {
+                return Ok(Some(entry));
             }
         }
     }
@@ -205,7 +228,10 @@ impl Logs {
             if !is_alive || is_over {
                 return Ok(None);
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(match self.journal {
+                Some(_) => PAUSE_OF_JOURNAL,
+                None => PAUSE,
+            });
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::frame::Kind;
 use crate::monitor;
 use crate::monitor::Again;
 use crate::monitor::Spec;
+use crate::monitor::journal;
 use crate::sandbox::MountSource;
 use crate::sandbox::Network;
 use crate::sys;
@@ -139,6 +140,12 @@ impl Engine {
 
     /// Makes the container's directory and the files bound over /etc.
     fn make_files(&self, container: &Container) -> Result<(), ContainerError> {
+        if container.config.log.driver == "journald" && !Path::new(journal::SOCKET).exists() {
+            return Err(ContainerError::Invalid(
+                "failed to initialize logging driver: journald is not enabled on this host"
+                    .to_owned(),
+            ));
+        }
         let directory = self.container_dir(&container.id);
         let mut builder = fs::DirBuilder::new();
         builder.mode(0o700).recursive(true);

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::journal::Journal;
 use crate::container::LogConfig;
 
 /// The longest piece of a line.
@@ -33,8 +34,10 @@ pub(crate) struct Entry {
 
 #[derive(Debug)]
 pub(super) struct LogFile {
-    /// None where nothing is kept.
+    /// None where nothing is kept in a file.
     file: Option<File>,
+    /// The host's journal, where it is kept there.
+    journal: Option<Journal>,
     path: PathBuf,
     size: u64,
     /// How long a file grows.
@@ -47,9 +50,13 @@ pub(super) struct LogFile {
 const NAMES: [&str; 2] = ["stdout", "stderr"];
 
 impl LogFile {
-    pub(super) fn open(path: &Path, config: &LogConfig) -> io::Result<LogFile> {
+    pub(super) fn open(
+        path: &Path,
+        config: &LogConfig,
+        journal: Option<Journal>,
+    ) -> io::Result<LogFile> {
         let file = match config.driver.as_str() {
-            "none" => None,
+            "none" | "journald" => None,
             _ => Some(open(path)?),
         };
         let size = file
@@ -57,6 +64,7 @@ impl LogFile {
             .map_or(Ok(0), |file| Ok::<_, io::Error>(file.metadata()?.len()))?;
         Ok(LogFile {
             file,
+            journal,
             path: path.to_owned(),
             size,
             max_size: config.max_size().map_err(io::Error::other)?,
@@ -102,7 +110,7 @@ impl LogFile {
 
     /// Writes down what was said on stream 0 (output) or 1 (error).
     pub(super) fn write(&mut self, stream: usize, bytes: &[u8]) -> io::Result<()> {
-        if self.file.is_none() {
+        if self.file.is_none() && self.journal.is_none() {
             return Ok(());
         }
         let time = Timestamp::now();
@@ -111,12 +119,12 @@ impl LogFile {
             for piece in piece.chunks(LONGEST) {
                 let unfinished = &mut self.unfinished[stream];
                 if unfinished.len() + piece.len() > LONGEST {
-                    append(&mut lines, stream, unfinished, time)?;
+                    append(&mut lines, &self.journal, stream, unfinished, time)?;
                     unfinished.clear();
                 }
                 unfinished.extend_from_slice(piece);
                 if piece.ends_with(b"\n") {
-                    append(&mut lines, stream, unfinished, time)?;
+                    append(&mut lines, &self.journal, stream, unfinished, time)?;
                     unfinished.clear();
                 }
             }
@@ -129,7 +137,8 @@ impl LogFile {
         let mut lines = Vec::new();
         for (stream, unfinished) in self.unfinished.iter_mut().enumerate() {
             if !unfinished.is_empty() {
-                append(&mut lines, stream, unfinished, Timestamp::now())?;
+                let time = Timestamp::now();
+                append(&mut lines, &self.journal, stream, unfinished, time)?;
                 unfinished.clear();
             }
         }
@@ -155,7 +164,17 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn append(lines: &mut Vec<u8>, stream: usize, bytes: &[u8], time: Timestamp) -> io::Result<()> {
+/// Adds a line to those that go to the file, or writes it to the journal.
+fn append(
+    lines: &mut Vec<u8>,
+    journal: &Option<Journal>,
+    stream: usize,
+    bytes: &[u8],
+    time: Timestamp,
+) -> io::Result<()> {
+    if let Some(journal) = journal {
+        return journal.write(stream, bytes);
+    }
     let entry = Entry {
         log: String::from_utf8_lossy(bytes).into_owned(),
         stream: NAMES[stream].to_owned(),
@@ -179,7 +198,7 @@ mod tests {
             options: options.map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
             ..LogConfig::default()
         };
-        let mut log = LogFile::open(&path, &config).expect("a log");
+        let mut log = LogFile::open(&path, &config, None).expect("a log");
         for number in 0..200 {
             log.write(0, format!("{number}\n").as_bytes())
                 .expect("written");
@@ -192,7 +211,7 @@ mod tests {
         assert_eq!(last.log, "199\n");
         assert!(!directory.path().join("log.3").exists());
         // One opened later goes on where it was.
-        let mut log = LogFile::open(&path, &config).expect("a log");
+        let mut log = LogFile::open(&path, &config, None).expect("a log");
         log.write(0, b"more\n").expect("written");
         assert!(
             std::fs::read_to_string(&path)
@@ -205,7 +224,7 @@ mod tests {
     fn lines_are_whole_and_streams_apart() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
-        let mut log = LogFile::open(&path, &LogConfig::default()).expect("a log");
+        let mut log = LogFile::open(&path, &LogConfig::default(), None).expect("a log");
         log.write(0, b"one\ntw").expect("written");
         log.write(1, b"oops\n").expect("written");
         log.write(0, b"o\n").expect("written");

@@ -20,6 +20,7 @@ use rustix::fs::OFlags;
 use super::Spec;
 use super::client::Client;
 use super::client::Role;
+use super::journal::Journal;
 use super::log_file::LogFile;
 use super::prober::Due;
 use super::prober::Prober;
@@ -107,8 +108,18 @@ impl Serving {
     pub(super) fn new(spec: Spec, parts: Parts, clients: Vec<Client>) -> io::Result<Serving> {
         let directory = spec.container_dir();
         let prober = Prober::new(&spec.config, directory.join("health"));
+        let log = &spec.config.log;
+        let journal = match log.driver.as_str() {
+            "journald" => Some(Journal::open(
+                &spec.id,
+                &spec.name,
+                &spec.config.image,
+                log.options.get("tag").map(String::as_str),
+            )?),
+            _ => None,
+        };
         let serving = Serving {
-            log: LogFile::open(&directory.join("log"), &spec.config.log)?,
+            log: LogFile::open(&directory.join("log"), log, journal)?,
             prober,
             spec,
             parts,
