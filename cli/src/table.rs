@@ -3,9 +3,18 @@
 const NARROWEST: usize = 10;
 const GAP: usize = 3;
 
+/// As [`align`] in wider columns, as Docker's `top`.
+pub(crate) fn align_wide(text: &str) -> String {
+    align_in(text, 20)
+}
+
 /// Replaces the tabs in `text` by spaces so that the cells they end stand in columns. A column reaches over the lines
 /// below each other that have a cell in it, as in Go's `tabwriter`; what is behind a line's last tab is in none.
 pub(crate) fn align(text: &str) -> String {
+    align_in(text, NARROWEST)
+}
+
+fn align_in(text: &str, narrowest: usize) -> String {
     let lines: Vec<Vec<&str>> = text
         .lines()
         .map(|line| line.split('\t').collect())
@@ -23,7 +32,7 @@ pub(crate) fn align(text: &str) -> String {
             let cells = lines[start..start + block].iter();
             let widest = cells.map(|cells| cells[column].chars().count()).max();
             for line in &mut widths[start..start + block] {
-                line[column] = (widest.unwrap_or(0) + GAP).max(NARROWEST);
+                line[column] = (widest.unwrap_or(0) + GAP).max(narrowest);
             }
             start += block.max(1);
         }

@@ -39,6 +39,6 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             .collect();
         lines.push(row.join("\t"));
     }
-    out!("{}", table::align(&(lines.join("\n") + "\n")));
+    out!("{}", table::align_wide(&(lines.join("\n") + "\n")));
     Ok(ExitCode::SUCCESS)
 }

@@ -39,7 +39,7 @@ pub(crate) use custom::check as check_profile;
 /// Compiles the default profile for a process that may have `capabilities`.
 pub(crate) fn default_filter(capabilities: Capabilities) -> Vec<Instruction> {
     let rules = profile::default(capabilities);
-    compile(&rules, REFUSED, UNKNOWN, Convention::of_machine())
+    compile(&rules, DEFAULT, Convention::of_machine())
 }
 
 /// Compiles a profile of somebody's own (Docker's JSON) for a process that may have `capabilities`.
@@ -53,7 +53,12 @@ pub(crate) fn filter_of(
         Action::Errno(_) => UNKNOWN,
         default => default,
     };
-    Ok(compile(&rules, default, unknown, Convention::of_machine()))
+    let others = Others {
+        default,
+        unknown,
+        is_default: false,
+    };
+    Ok(compile(&rules, others, Convention::of_machine()))
 }
 
 /// What happens to a call: the first entry whose tests all hold decides, else the last action.
@@ -75,17 +80,28 @@ impl Fate {
 const REFUSED: Action = Action::Errno(libc::EPERM as u16);
 const UNKNOWN: Action = Action::Errno(libc::ENOSYS as u16);
 
-fn compile(
-    rules: &[Rule],
+/// What happens to calls that no rule names.
+#[derive(Debug, Clone, Copy)]
+struct Others {
     default: Action,
+    /// To those that are newer than the profile.
     unknown: Action,
-    conventions: &[Convention],
-) -> Vec<Instruction> {
+    /// Whether the profile is the default one.
+    is_default: bool,
+}
+
+const DEFAULT: Others = Others {
+    default: REFUSED,
+    unknown: UNKNOWN,
+    is_default: true,
+};
+
+fn compile(rules: &[Rule], others: Others, conventions: &[Convention]) -> Vec<Instruction> {
     let mut program = vec![statement(LOAD, CONVENTION)];
     for convention in conventions {
         let mut body = vec![statement(LOAD, NUMBER)];
-        let fates = fates(rules, default, convention);
-        body.extend(search(&ranges(&fates, default, unknown)));
+        let fates = fates(rules, others, convention);
+        body.extend(search(&ranges(&fates, others)));
         // Jumps by condition reach 255 instructions only.
         program.push(jump(JUMP_EQUAL, convention.audit, 1, 0));
         program.push(statement(JUMP, body.len() as u32));
@@ -95,12 +111,16 @@ fn compile(
     program
 }
 
-fn fates(rules: &[Rule], default: Action, convention: &Convention) -> BTreeMap<u32, Fate> {
+fn fates(rules: &[Rule], others: Others, convention: &Convention) -> BTreeMap<u32, Fate> {
+    let Others {
+        default,
+        is_default,
+        ..
+    } = others;
     let mut fates: BTreeMap<u32, Fate> = BTreeMap::new();
-    let own = convention
-        .own
-        .iter()
-        .map(|name| (*name, &[][..], Action::Allow));
+    // What a convention needs beside the default profile; one of somebody's own says itself.
+    let own = convention.own.iter().filter(|_| is_default);
+    let own = own.map(|name| (*name, &[][..], Action::Allow));
     let listed = rules.iter().flat_map(|rule| {
         rule.names
             .split_whitespace()
@@ -120,7 +140,10 @@ fn fates(rules: &[Rule], default: Action, convention: &Convention) -> BTreeMap<u
 }
 
 /// Returns the fates of all numbers as ranges, each given by its first number.
-fn ranges(fates: &BTreeMap<u32, Fate>, default: Action, unknown: Action) -> Vec<(u32, Fate)> {
+fn ranges(fates: &BTreeMap<u32, Fate>, others: Others) -> Vec<(u32, Fate)> {
+    let Others {
+        default, unknown, ..
+    } = others;
     let mut ranges: Vec<(u32, Fate)> = Vec::new();
     let mut add = |from: u32, fate: Fate| match ranges.last() {
         Some((_, last)) if *last == fate => {}
@@ -312,7 +335,7 @@ mod tests {
 
     fn native(capabilities: Capabilities, name: &str, arguments: [u64; 6]) -> u32 {
         let rules = profile::default(capabilities);
-        let program = compile(&rules, REFUSED, UNKNOWN, &[numbers::X86_64]);
+        let program = compile(&rules, DEFAULT, &[numbers::X86_64]);
         let number = numbers::X86_64.number(name).expect("a call's name");
         run(&program, numbers::X86_64.audit, number, arguments)
     }
@@ -392,11 +415,17 @@ mod tests {
                     {"index": 3, "value": 0, "op": "SCMP_CMP_NE"}]},
                 {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
                 {"names": ["umount2"], "action": "SCMP_ACT_ALLOW", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
-                {"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+                {"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+                {"names": ["arch_prctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}
             ]}"#;
         let run = |capabilities, name: &str, arguments| {
             let (rules, default) = custom::read(profile, capabilities).expect("a profile");
-            let program = compile(&rules, default, UNKNOWN, &[numbers::X86_64]);
+            let others = Others {
+                default,
+                is_default: false,
+                ..DEFAULT
+            };
+            let program = compile(&rules, others, &[numbers::X86_64]);
             let number = numbers::X86_64.number(name).expect("a call's name");
             run(&program, numbers::X86_64.audit, number, arguments)
         };
@@ -406,6 +435,11 @@ mod tests {
         assert_eq!(plain("write", [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
         assert_eq!(plain("open", [0; 6]), eacces);
         assert_eq!(plain("chmod", [0; 6]), ENOSYS);
+        assert_eq!(
+            plain("arch_prctl", [0; 6]),
+            eacces,
+            "nothing is added to it"
+        );
         let good = [5, 1 << 32, 0x1_0103, 1, 0, 0];
         assert_eq!(plain("ioctl", good), ALLOW);
         for (at, bad) in [(0, 4), (1, (1 << 32) + 1), (2, 0x104), (3, 0)] {
