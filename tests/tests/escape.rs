@@ -349,6 +349,29 @@ fn a_user_s_primary_group_is_one_of_its_groups() {
     }
 }
 
+/// Files that the engine reads in a container and that would never end.
+#[test]
+fn what_never_ends_holds_nobody_up() {
+    let ply = Ply::with_busybox();
+    hostile(
+        &ply,
+        "rm /etc/passwd /etc/group; mkfifo /etc/passwd /etc/group; rm -f /etc/hostname; mkfifo /etc/hostname",
+    );
+    assert_eq!(
+        ply.run(&["run", "--rm", "hostile", "echo", "here"]).ok(),
+        "here"
+    );
+    ply.run(&["run", "--rm", "-u", "me", "hostile", "true"])
+        .fails(126, "unable to find user me");
+    ply.run(&["run", "-d", "--name", "c1", "hostile", "sleep", "1003"])
+        .ok();
+    assert_eq!(ply.run(&["exec", "c1", "echo", "here"]).ok(), "here");
+    // Neither are copied, which would wait for their other ends.
+    ply.run(&["cp", "c1:/etc", &ply.path("copied").display().to_string()])
+        .ok();
+    ply.run(&["commit", "c1", "again"]).ok();
+}
+
 /// The usual ways: namespaces, mounts, keys, cgroups' release agents (CVE-2022-0492), raw disks.
 #[test]
 fn the_kernel_s_dangerous_doors_are_shut() {

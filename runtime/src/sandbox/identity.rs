@@ -1,6 +1,7 @@
 //! Who the command runs as, by the container's own /etc/passwd and /etc/group.
 
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// A user as the kernel and the command's environment know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +25,17 @@ pub(super) enum UnknownIdentity {
 /// The most that is read of either file.
 const LONGEST: u64 = 4 << 20;
 
-/// Reads a file of the container's (the calling process is in its root); one that is not there is empty.
+/// Reads a file of the container's (the calling process is in its root); one that is not there, or that is no plain
+/// file and might never end, is empty.
 pub(super) fn read(path: &str) -> String {
     let mut bytes = Vec::new();
-    if let Ok(file) = std::fs::File::open(path) {
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    if let Ok(file) = file
+        && file.metadata().is_ok_and(|metadata| metadata.is_file())
+    {
         let _ = file.take(LONGEST).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
