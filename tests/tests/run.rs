@@ -322,6 +322,37 @@ fn volumes_show_the_host_and_obey_ro() {
 }
 
 #[test]
+fn links_that_lead_nowhere_are_places_of_mounts() {
+    let ply = Ply::with_busybox();
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, target) in [
+        ("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
+        ("etc/hosts", "/nowhere/hosts"),
+        ("data", "/no/such/directory"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(0);
+        tar.append_link(&mut header, name, target).expect("packed");
+    }
+    ply.run(&["create", "--name", "c1", "busybox", "sh"]).ok();
+    let links = tar.into_inner().expect("packed");
+    let output = ply.run_with(&["cp", "-", "c1:/"], &links);
+    assert_eq!(output.code, 0, "{output:?}");
+    ply.run(&["commit", "c1", "linked"]).ok();
+    let source = ply.directory("source");
+    fs::write(source.join("file"), "shown\n").expect("a file");
+    let volume = format!("{}:/data", source.display());
+    let script = "cat /data/file /no/such/directory/file; grep -c localhost /etc/hosts; test -e /etc/resolv.conf && echo there";
+    let output = ply.run(&["run", "--rm", "-v", &volume, "linked", "sh", "-c", script]);
+    assert_eq!(output.ok(), "shown\nshown\n2\nthere");
+}
+
+#[test]
 fn a_read_only_root_is_one() {
     let ply = Ply::with_busybox();
     run(&ply, &["--read-only"], &["touch", "/x"]).fails(1, "Read-only file system");

@@ -1,9 +1,11 @@
 //! A container's root as a directory that paths are resolved beneath, wherever its links point.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,6 +24,9 @@ pub(super) enum Make {
     Directory,
     File,
 }
+
+/// How many links are followed that lead nowhere, as the kernel's own bound.
+const MOST_LINKS: usize = 40;
 
 /// The root, held open.
 #[derive(Debug)]
@@ -55,15 +60,20 @@ impl Root {
         )
     }
 
-    /// Opens what `path` is, having made it and the directories above it if they are not there.
+    /// Opens what `path` is, having made it and the directories above it if they are not there. A link that leads
+    /// nowhere leads to what is made for it, within the root.
     pub(super) fn find_or_make(&self, path: &Path, make: Make) -> io::Result<OwnedFd> {
+        self.find_or_make_by(path, make, MOST_LINKS)
+    }
+
+    fn find_or_make_by(&self, path: &Path, make: Make, links: usize) -> io::Result<OwnedFd> {
         match self.find(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => return found,
         }
         let mut so_far = PathBuf::from("/");
         let mut parent = self.find(&so_far)?;
-        let mut components = path.components().peekable();
+        let mut components = path.components();
         while let Some(component) = components.next() {
             let Component::Normal(name) = component else {
                 if component == Component::ParentDir {
@@ -72,10 +82,19 @@ impl Root {
                 }
                 continue;
             };
+            let above = so_far.clone();
             so_far.push(name);
             parent = match self.find(&so_far) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let last = components.peek().is_none();
+                    if let Ok(target) = rustix::fs::readlinkat(&parent, name, Vec::new()) {
+                        if links == 0 {
+                            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                        }
+                        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                        let meant = above.join(target).join(components.as_path());
+                        return self.find_or_make_by(&meant, make, links - 1);
+                    }
+                    let last = components.as_path().as_os_str().is_empty();
                     match make {
                         Make::File if last => {
                             let flags =
@@ -140,12 +159,18 @@ mod tests {
         std::fs::create_dir_all(&outside).expect("a neighbour");
         std::os::unix::fs::symlink("../../outside", inside.join("link")).expect("a link");
         let root = Root::open(&inside).expect("the root");
-        root.find_or_make(Path::new("/link/deep/target"), Make::Directory)
-            .expect_err("a dangling link is not made");
-        std::fs::create_dir(inside.join("outside")).expect("what the link means inside");
         root.find_or_make(Path::new("/link/deep/target"), Make::File)
             .expect("the target is made inside");
         assert!(inside.join("outside/deep/target").is_file());
+        for (target, name) in [("/abs/file", "one"), ("../up", "two"), ("one", "three")] {
+            std::os::unix::fs::symlink(target, inside.join(name)).expect("a link");
+            root.find_or_make(&Path::new("/").join(name), Make::File)
+                .expect("what the link means is made");
+        }
+        assert!(inside.join("abs/file").is_file() && inside.join("up").is_file());
+        std::os::unix::fs::symlink("round", inside.join("round")).expect("a link");
+        root.find_or_make(Path::new("/round"), Make::File)
+            .expect_err("a circle");
         assert!(!outside.join("deep").exists());
     }
 }
