@@ -1,6 +1,7 @@
 //! A person, or a pipe, at a container's streams.
 
 use std::io;
+use std::io::IsTerminal as _;
 use std::io::Read as _;
 use std::thread;
 
@@ -63,6 +64,14 @@ impl Drop for Raw {
 /// Returns the terminal's rows and columns; zeroes if standard output is none.
 pub(crate) fn window_size() -> (u16, u16) {
     rustix::termios::tcgetwinsize(io::stdout()).map_or((0, 0), |size| (size.ws_row, size.ws_col))
+}
+
+/// Refuses to type on a container's terminal from what is none.
+pub(crate) fn check_terminal(tty: bool, stdin: bool) -> Result<(), CommandError> {
+    match tty && stdin && !io::stdin().is_terminal() {
+        true => Err(CommandError::failed("the input device is not a TTY")),
+        false => Ok(()),
+    }
 }
 
 /// Reads `--detach-keys`: letters and `ctrl-x`, separated by commas.

@@ -153,6 +153,20 @@ fn a_terminal_is_the_command_s_own() {
     assert!(terminal.echoes(), "the terminal is as it was");
     ply.run(&["exec", "-it", "c1", "true"])
         .fails(1, "the input device is not a TTY");
+    ply.run(&["run", "-dit", "--name", "c2", "busybox", "sh"])
+        .ok();
+    ply.run(&["attach", "c2"])
+        .fails(1, "the input device is not a TTY");
+    let mut command = ply.command(&["attach", "--detach-keys", "ctrl-a", "c2"]);
+    let mut attached = terminal.spawn(&mut command);
+    terminal.type_in("echo mark-$((40+5))\n", "mark-45");
+    terminal.type_in("\u{1}", "");
+    assert_eq!(attached.wait().expect("an end").code(), Some(0));
+    assert_eq!(ply.inspect("c2", "{{.State.Status}}"), "running");
+    ply.run(&["stop", "-t", "0", "c2"]).ok();
+    ply.run(&["start", "-ai", "c2"])
+        .fails(1, "the input device is not a TTY");
+    ply.run(&["rm", "c2"]).ok();
     assert_eq!(ply.run(&["exec", "-t", "c1", "tty"]).ok(), "/dev/pts/0\r");
     // The keys to leave with leave the command running.
     let mut command = ply.command(&["exec", "-it", "c1", "sh"]);

@@ -35,6 +35,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         .map_err(CommandError::failed)?;
     let stdin = container.config.open_stdin && !args.no_stdin;
     let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
+    interaction::check_terminal(container.config.tty, stdin)?;
     interaction::hold_signals();
     let attachment = engine
         .attach_container(&args.container, [stdin, true, true])

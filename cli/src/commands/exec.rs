@@ -1,6 +1,5 @@
 //! `ply exec`
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -66,9 +65,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
     let stdin = args.interactive && !args.detach;
-    if stdin && args.tty && !std::io::stdin().is_terminal() {
-        return Err(CommandError::failed("the input device is not a TTY"));
-    }
+    interaction::check_terminal(args.tty, stdin)?;
     let options = ExecOptions {
         env: environment(&args.env_file, &args.env)?,
         arguments: args.command,

@@ -1,6 +1,5 @@
 //! `ply run`
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
@@ -42,8 +41,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     }
     let streams = attached(&container.attach, container.interactive)?;
     let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
-    if !args.detach && container.tty && streams[0] && !std::io::stdin().is_terminal() {
-        return Err(CommandError::failed("the input device is not a TTY"));
+    if !args.detach {
+        interaction::check_terminal(container.tty, streams[0])?;
     }
     let options = container.create_options(args.detach)?;
     let engine = context.engine()?;

@@ -40,6 +40,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         let container = engine.container(name).map_err(CommandError::failed)?;
         let stdin = args.interactive && container.config.open_stdin;
         let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
+        interaction::check_terminal(container.config.tty, stdin)?;
         interaction::hold_signals();
         let options = StartOptions {
             attach: Some([stdin, true, true]),
