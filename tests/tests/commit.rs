@@ -172,6 +172,37 @@ fn what_is_used_is_told_and_what_is_not_is_pruned() {
 }
 
 #[test]
+fn containers_are_listed_and_pruned_by_what_they_are() {
+    let ply = Ply::with_busybox();
+    let create = |name: &str, options: &[&str]| {
+        let create = ["create", "--name", name];
+        ply.run(&[&create[..], options, &["busybox"]].concat()).ok();
+    };
+    create("aa", &["-l", "keep=no", "-v", "/tmp:/there"]);
+    create("bb", &["--network", "host"]);
+    create("cc", &["-l", "keep=yes"]);
+    let names = |filter: &str| {
+        let output = ply.run(&["ps", "-a", "--filter", filter, "--format", "{{.Names}}"]);
+        output.ok().replace('\n', " ")
+    };
+    assert_eq!(names("network=host"), "bb");
+    assert_eq!(names("network=none"), "cc aa");
+    assert_eq!(names("volume=/there"), "aa");
+    assert_eq!(names("volume=/tmp"), "aa");
+    let prune = |filter: &str| ply.run(&["container", "prune", "-f", "--filter", filter]);
+    assert_eq!(prune("until=1h").ok(), "Total reclaimed space: 0B");
+    assert!(
+        prune("label=keep=no")
+            .ok()
+            .starts_with("Deleted Containers:\n")
+    );
+    assert_eq!(names("status=created"), "cc bb");
+    prune("nosuch=1").fails(1, "Invalid filter 'nosuch'");
+    assert!(prune("until=0s").ok().contains("Total reclaimed space: "));
+    assert_eq!(names("status=created"), "");
+}
+
+#[test]
 fn after_a_reboot_what_should_run_does() {
     let ply = Ply::with_busybox();
     let run = |name: &str, policy: &str| {

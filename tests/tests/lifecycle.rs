@@ -173,7 +173,8 @@ fn filters_and_formats_of_ps() {
     assert_eq!(json["Names"], "made");
     assert_eq!(
         ply.run(&["container", "prune", "-f"]).ok().lines().count(),
-        3
+        5,
+        "two, between a heading and what it was worth"
     );
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use clap::Subcommand;
+use runtime::Engine;
 use runtime::container::ContainerFilter;
 
 use super::attach;
@@ -16,6 +17,7 @@ use super::export;
 use super::inspect;
 use super::kill;
 use super::logs;
+use super::logs::moment;
 use super::pause;
 use super::port;
 use super::ps;
@@ -31,6 +33,7 @@ use super::update;
 use super::wait;
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::human_size::human_size;
 use crate::output::outln;
 
 /// Manage containers
@@ -85,6 +88,9 @@ struct InspectArgs {
 /// Remove all containers that do not run
 #[derive(Debug, ClapArgs)]
 struct PruneArgs {
+    /// Only containers that fit (`until=<time>`, `label=<key>[=<value>]`)
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -133,28 +139,55 @@ fn inspect_containers(args: &InspectArgs, context: &Context) -> Result<ExitCode,
 }
 
 fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> {
+    let mut filter = ContainerFilter::default();
+    for one in &args.filter {
+        match one.split_once('=') {
+            Some(("until", time)) => filter.made_before(moment(time)?),
+            Some(("label", _)) => filter.add(one).map_err(CommandError::failed)?,
+            _ => {
+                let key = one.split('=').next().unwrap_or_default();
+                return Err(CommandError::failed(format_args!("Invalid filter '{key}'")));
+            }
+        }
+    }
     let warning = "WARNING! This will remove all stopped containers.";
     if !args.force && !crate::terminal::confirm(warning) {
         return Ok(ExitCode::SUCCESS);
     }
     let engine = context.engine()?;
+    let freed = remove_stopped(&engine, &filter)?;
+    outln!("Total reclaimed space: {}", human_size(freed));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the containers that fit and do not run, and says which; returns the bytes that their changes took.
+pub(super) fn remove_stopped(
+    engine: &Engine,
+    filter: &ContainerFilter,
+) -> Result<u64, CommandError> {
     let containers = engine
-        .containers(true, &ContainerFilter::default())
+        .containers(true, filter)
         .map_err(CommandError::failed)?;
+    let mut freed = 0;
     let mut removed = Vec::new();
     for container in containers {
+        if container.state.status.is_alive() {
+            continue;
+        }
+        let size = engine.container_size(&container);
         // One that was started since is refused, and stays.
-        if !container.state.status.is_alive()
-            && engine
-                .remove_container(container.id.as_str(), false)
-                .is_ok()
+        if engine
+            .remove_container(container.id.as_str(), false)
+            .is_ok()
         {
+            freed += size;
             removed.push(container.id);
         }
     }
     if !removed.is_empty() {
         outln!("Deleted Containers:");
         removed.iter().for_each(|id| outln!("{id}"));
+        outln!();
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(freed)
 }

@@ -172,30 +172,7 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
         return Ok(ExitCode::SUCCESS);
     }
     let engine = context.engine()?;
-    let containers = engine
-        .containers(true, &ContainerFilter::default())
-        .map_err(CommandError::failed)?;
-    let mut freed = 0;
-    let mut removed = Vec::new();
-    for container in containers {
-        if container.state.status.is_alive() {
-            continue;
-        }
-        let size = engine.container_size(&container);
-        // One that was started or removed meanwhile is not ours to remove.
-        if engine
-            .remove_container(container.id.as_str(), false)
-            .is_ok()
-        {
-            freed += size;
-            removed.push(container.id);
-        }
-    }
-    if !removed.is_empty() {
-        outln!("Deleted Containers:");
-        removed.iter().for_each(|id| outln!("{id}"));
-        outln!();
-    }
+    let freed = super::container::remove_stopped(&engine, &ContainerFilter::default())?;
     let pruned = engine
         .prune_images(args.all, &ImageFilter::default())
         .map_err(CommandError::failed)?;

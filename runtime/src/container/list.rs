@@ -1,10 +1,15 @@
 //! Finding containers.
 
+use std::path::Path;
+
+use jiff::Timestamp;
+
 use super::Container;
 use super::ContainerError;
 use super::Status;
 use super::rows;
 use crate::Engine;
+use crate::sandbox::MountSource;
 
 /// Which containers are wanted: each given field must fit; several values of one field are alternatives.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +23,9 @@ pub struct ContainerFilter {
     before: Option<String>,
     since: Option<String>,
     health: Vec<String>,
+    networks: Vec<String>,
+    volumes: Vec<String>,
+    until: Option<Timestamp>,
 }
 
 impl ContainerFilter {
@@ -45,6 +53,8 @@ impl ContainerFilter {
             "ancestor" => self.ancestors.push(value),
             "before" => self.before = Some(value),
             "since" => self.since = Some(value),
+            "network" => self.networks.push(value),
+            "volume" => self.volumes.push(value),
             "health" => match value.as_str() {
                 "none" | "starting" | "healthy" | "unhealthy" => self.health.push(value),
                 _ => {
@@ -56,6 +66,11 @@ impl ContainerFilter {
             key => return Err(ContainerError::Invalid(format!("Invalid filter '{key}'"))),
         }
         Ok(())
+    }
+
+    /// Leaves only those that were made before this time.
+    pub fn made_before(&mut self, time: Timestamp) {
+        self.until = Some(time);
     }
 
     /// Returns whether the filter asks for more than the running ones.
@@ -83,6 +98,21 @@ impl ContainerFilter {
             })
             && any(&self.statuses, &|status| {
                 container.state.status.as_str() == status
+            })
+            && self.until.is_none_or(|until| container.created < until)
+            && any(
+                &self.networks,
+                &|network| match container.config.network_mode.as_str() {
+                    "default" => network == "none",
+                    mode => network == mode,
+                },
+            )
+            && any(&self.volumes, &|volume| {
+                let mut mounts = container.config.mounts.iter();
+                mounts.any(|mount| {
+                    let is_source = matches!(&mount.source, MountSource::Bind(source) if source == Path::new(volume));
+                    is_source || mount.target == Path::new(volume)
+                })
             })
             && any(&self.health, &|health| {
                 container.state.health.map_or("none", |it| it.as_str()) == health
