@@ -482,6 +482,65 @@ fn processes_and_their_use_are_shown() {
         .fails(1, "No such container: nosuch");
 }
 
+/// The v2 hierarchy is taken away in a mount namespace of the commands' own; all is done with v1 then.
+#[test]
+fn a_host_that_has_v1_cgroups_only_does_as_well() {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    if !mounts
+        .lines()
+        .any(|line| line.contains(" cgroup rw") && line.contains("freezer"))
+    {
+        println!("this host has no v1 cgroups");
+        return;
+    }
+    let ply = Ply::with_busybox();
+    let script = "set -e
+        umount -l $(awk '$3 == \"cgroup2\" { print $2 }' /proc/self/mounts)
+        $PLY run --rm busybox sh -c 'mknod /f c 10 229; head -c 1 /f' 2>&1 || echo refused
+        $PLY run -d --name c1 busybox sh -c 'while :; do :; done' > /dev/null
+        $PLY exec c1 cat /proc/1/cgroup | grep -c '/ply/' || true
+        $PLY stats --no-stream --format '{{.PIDs}} {{.CPUPerc}}' c1 | sed 's/ 0.00%/ idle/; s/ [0-9.]*%/ busy/'
+        $PLY pause c1; $PLY exec c1 true || echo paused; $PLY unpause c1
+        $PLY update -m 32m --pids-limit 20 c1
+        $PLY exec c1 echo still
+        $PLY top c1 | wc -l
+        $PLY pause c1; $PLY stop -t 1 c1; $PLY start c1
+        kill -9 $($PLY inspect -f '{{.State.Pid}}' c1)
+        $PLY wait c1
+        $PLY rm -f c1
+        find /sys/fs/cgroup -path '*/ply/*' -name '[0-9a-f]*' -type d | wc -l";
+    let output: tests::Output = std::process::Command::new("unshare")
+        .args(["-m", "bash", "-c", script])
+        .env("PLY", Ply::program())
+        .env("PLY_ROOT", ply.root())
+        .env("PLY_RUN", ply.path("run"))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("unshare runs")
+        .into();
+    let lines: Vec<&str> = output.out.lines().collect();
+    let expected = [
+        "head: /f: Operation not permitted",
+        "refused",
+        "0",
+        "1 busy",
+        "c1",
+        "paused",
+        "c1",
+        "c1",
+        "still",
+        "2",
+        "c1",
+        "c1",
+        "c1",
+        "137",
+        "c1",
+    ];
+    assert_eq!(&lines[..lines.len() - 1], expected, "{output:?}");
+    let id = ply.run(&["ps", "-aq"]);
+    assert_eq!(id.ok(), "");
+}
+
 #[test]
 fn events_tell_what_has_happened_in_order() {
     let ply = Ply::with_busybox();

@@ -58,7 +58,7 @@ impl Usage {
             .as_ref()
             .and_then(|path| Some(field(&path.join("cpu.stat"), "usage_usec ")? * 1000))
             .or_else(|| number(&v1("cpuacct")?.join("cpuacct.usage")))
-            .unwrap_or(0);
+            .unwrap_or_else(|| pids.iter().map(|pid| processor_time(*pid)).sum());
         let with_unified = |file: &str| Some(unified.as_ref()?.join(file));
         let memory = with_unified("memory.current")
             .and_then(|path| number(&path))
@@ -106,6 +106,9 @@ impl Usage {
     }
 }
 
+/// Ticks of a second that /proc counts in: `USER_HZ`, the same on every machine that we build for.
+const TICKS: u64 = 100;
+
 /// Adds up what stands behind `key` in v2's `io.stat`.
 fn sum(text: &str, key: &str) -> u64 {
     let words = text.split_whitespace();
@@ -118,6 +121,16 @@ fn sum(text: &str, key: &str) -> u64 {
 fn share_of_memory(pid: i32) -> u64 {
     let path = PathBuf::from(format!("/proc/{pid}/smaps_rollup"));
     field(&path, "Pss:").unwrap_or(0) * 1024
+}
+
+/// Returns the nanoseconds of processor time that a process and its children that ended have used, `proc(5)`.
+fn processor_time(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The command's name, which may hold anything, ends with the last parenthesis.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let times = fields.split_whitespace().skip(11).take(4);
+    let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    ticks.saturating_mul(1_000_000_000 / TICKS)
 }
 
 fn disk(pid: i32) -> (u64, u64) {
