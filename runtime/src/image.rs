@@ -101,6 +101,20 @@ pub struct Image {
 }
 
 impl Image {
+    /// Returns whether the image is for a platform, as far as its config says what it is for.
+    pub fn is_for(&self, platform: &Platform) -> bool {
+        let text = |key: &str| {
+            self.raw_config[key]
+                .as_str()
+                .filter(|text| !text.is_empty())
+        };
+        let os = text("os").unwrap_or("linux");
+        text("architecture").is_none_or(|architecture| {
+            let fit = platform.fit(os, architecture, text("variant"));
+            fit.is_some()
+        })
+    }
+
     /// Returns whether no name leads to the image.
     pub fn is_dangling(&self) -> bool {
         self.tags.is_empty()

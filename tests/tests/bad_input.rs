@@ -49,6 +49,16 @@ fn what_docker_refuses_is_refused_in_its_way() {
                 125,
                 "invalid reference format: repository name (library/BusyBox) must be lowercase",
             ),
+            (
+                "run --rm --platform linux/s390x --pull never busybox true",
+                125,
+                "No such image: busybox:latest",
+            ),
+            (
+                "run --rm --platform nosuch/os/x/y busybox true",
+                125,
+                "\"nosuch/os/x/y\": unknown operating system or architecture",
+            ),
             ("pull busybox:a:b", 1, "invalid reference format"),
             (
                 "run -d --name err-run busybox true",

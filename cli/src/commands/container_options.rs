@@ -355,6 +355,22 @@ impl ContainerOptions {
         }
     }
 
+    fn wanted_platform(&self) -> Result<Option<Platform>, CommandError> {
+        let parsed = self.platform.as_deref().map(str::parse::<Platform>);
+        parsed
+            .transpose()
+            .map_err(|error| CommandError::with_code(125, format_args!("ply: {error}")))
+    }
+
+    /// Returns whether the image is here, but not for the platform that was asked for.
+    fn is_for_another_platform(&self, engine: &Engine) -> Result<bool, CommandError> {
+        let Some(platform) = self.wanted_platform()? else {
+            return Ok(false);
+        };
+        let image = engine.image(&self.words[0]);
+        Ok(image.is_ok_and(|image| !image.is_for(&platform)))
+    }
+
     /// Makes sure that the image is here, by a pull if it is not and may be fetched.
     fn fetch(&self, engine: &Engine) -> Result<(), CommandError> {
         let name = &self.words[0];
@@ -362,8 +378,11 @@ impl ContainerOptions {
             CommandError::with_code(125, format_args!("ply: {error}"))
         };
         let reference: Result<Reference, _> = name.parse();
+        let platform = self.wanted_platform()?;
         let is_here = match engine.image(name) {
-            Ok(_) => true,
+            Ok(image) => platform
+                .as_ref()
+                .is_none_or(|platform| image.is_for(platform)),
             Err(ImageError::NoSuchImage(_)) => false,
             Err(error) => return Err(failed(&error)),
         };
@@ -380,13 +399,8 @@ impl ContainerOptions {
         if hello_world::is_meant(&reference) {
             return hello_world::load(engine).map_err(|error| failed(&error));
         }
-        let platform = self
-            .platform
-            .as_deref()
-            .map(str::parse::<Platform>)
-            .transpose();
         let options = PullOptions {
-            platform: platform.map_err(|error| failed(&error))?,
+            platform,
             ..PullOptions::default()
         };
         let shown = Shown::new(Stream::Stderr);
@@ -414,7 +428,7 @@ impl ContainerOptions {
                 ),
             ));
         }
-        if self.pull == Pull::Always {
+        if self.pull == Pull::Always || self.is_for_another_platform(engine)? {
             self.fetch(engine)?;
         }
         match make() {
