@@ -32,6 +32,7 @@ pub use ingest::IngestError;
 pub use ingest::Ingested;
 pub use layer::Layer;
 pub use marks::Namespace;
+pub use marks::WHITEOUT_PREFIX;
 pub use stack::ChildEntry;
 pub use stack::DirectoriesError;
 pub use stack::Stack;

@@ -14,7 +14,7 @@
 use rustix::fs::FileType;
 
 /// A name with this prefix hides the rest of it in lower layers.
-pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
+pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
 /// A directory with this name in it is opaque.
 pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";

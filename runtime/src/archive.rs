@@ -9,6 +9,7 @@ use std::path::Path;
 
 use layerfs::Kind;
 use layerfs::Timespec;
+use layerfs::WHITEOUT_PREFIX;
 use layerfs::union::Change;
 use layerfs::union::ChangeKind;
 use tar::EntryType;
@@ -24,9 +25,6 @@ use crate::tree::components;
 /// How deep a tree may be: beyond any path that a program could name.
 const DEEPEST: usize = 4096;
 
-/// What comes before a name that a layer hides (OCI image spec, "Whiteouts").
-const WHITEOUT: &[u8] = b".wh.";
-
 /// The beginning of a PAX record that is an attribute.
 const XATTR: &str = "SCHILY.xattr.";
 
@@ -37,11 +35,7 @@ pub(crate) fn pack<T: Tree, W: Write>(
     name: &[u8],
     out: W,
 ) -> io::Result<W> {
-    let mut packer = Packer {
-        tree,
-        tar: tar::Builder::new(out),
-        links: HashMap::new(),
-    };
+    let mut packer = Packer::new(tree, out);
     packer.add(node, name, 0)?;
     packer.tar.into_inner()
 }
@@ -52,11 +46,7 @@ pub(crate) fn pack_changes<T: Tree, W: Write>(
     changes: &[Change],
     out: W,
 ) -> io::Result<W> {
-    let mut packer = Packer {
-        tree,
-        tar: tar::Builder::new(out),
-        links: HashMap::new(),
-    };
+    let mut packer = Packer::new(tree, out);
     for change in changes {
         let path = change.path.strip_prefix(b"/").unwrap_or(&change.path);
         if change.kind == ChangeKind::Deleted {
@@ -65,7 +55,7 @@ pub(crate) fn pack_changes<T: Tree, W: Write>(
         }
         let is_whiteout = components(path)
             .next_back()
-            .is_some_and(|name| name.starts_with(WHITEOUT));
+            .is_some_and(|name| name.starts_with(WHITEOUT_PREFIX));
         if is_whiteout {
             // A layer has no way to say it.
             log::warn!("{}: not a name for a layer", String::from_utf8_lossy(path));
@@ -91,7 +81,15 @@ struct Packer<'a, T, W: Write> {
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
-impl<T: Tree, W: Write> Packer<'_, T, W> {
+impl<'a, T: Tree, W: Write> Packer<'a, T, W> {
+    fn new(tree: &'a T, out: W) -> Packer<'a, T, W> {
+        Packer {
+            tree,
+            tar: tar::Builder::new(out),
+            links: HashMap::new(),
+        }
+    }
+
     fn add(&mut self, node: &T::Node, name: &[u8], depth: usize) -> io::Result<()> {
         let stat = self.tree.stat(node)?;
         if stat.kind == Kind::Socket {
@@ -127,7 +125,7 @@ impl<T: Tree, W: Write> Packer<'_, T, W> {
             Some(at) => path.split_at(at + 1),
             None => (&b""[..], path),
         };
-        let path = [directory, WHITEOUT, name].concat();
+        let path = [directory, WHITEOUT_PREFIX, name].concat();
         let mut header = Header::new_gnu();
         header.set_mode(0o600);
         header.set_size(0);

@@ -524,12 +524,8 @@ impl Drop for Cgroup {
 
 /// Kills and removes what a dead monitor left of container `id`.
 pub(crate) fn sweep(id: &str) -> Result<(), CgroupError> {
-    let hierarchies = Hierarchies::of_host();
-    for root in hierarchies.unified.iter().chain(hierarchies.v1.values()) {
-        let path = root.join(PARENT).join(id);
-        if path.is_dir() {
-            destroy(&path)?;
-        }
+    for path in Hierarchies::of_host().groups(id) {
+        destroy(&path)?;
     }
     Ok(())
 }
@@ -544,12 +540,8 @@ pub(crate) fn join(groups: &[PathBuf], pid: i32) -> Result<(), CgroupError> {
 
 /// Returns the processes of container `id`, as the host numbers them.
 pub(crate) fn processes_of(id: &str) -> Vec<i32> {
-    let hierarchies = Hierarchies::of_host();
-    let mut roots = hierarchies.unified.iter().chain(hierarchies.v1.values());
-    roots
-        .find_map(|root| Some(root.join(PARENT).join(id)).filter(|path| path.is_dir()))
-        .map(|path| processes(&path))
-        .unwrap_or_default()
+    let group = Hierarchies::of_host().groups(id).next();
+    group.map(|path| processes(&path)).unwrap_or_default()
 }
 
 /// Returns the processes of the group at `path` and of those below it.

@@ -51,6 +51,7 @@ pub use health::Health;
 pub use health::HealthResult;
 pub use health::HealthStatus;
 pub use health::Healthcheck;
+pub use health::nanoseconds;
 pub(crate) use images::User;
 pub(crate) use images::users_of;
 pub use list::ContainerFilter;
@@ -272,6 +273,15 @@ impl ContainerError {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> ContainerError {
         let path = path.into();
         move |source| ContainerError::Io { path, source }
+    }
+
+    /// Returns the error that a monitor has told in a `Kind::Failed` frame.
+    fn start(payload: &[u8]) -> ContainerError {
+        let (code, words) = payload.split_first().unwrap_or((&125, b""));
+        ContainerError::Start {
+            code: *code,
+            words: String::from_utf8_lossy(words).into_owned(),
+        }
     }
 
     /// Returns the exit code that Docker's `run` and `start` give for the error.

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::cgroup::Resources;
+use crate::container::ExecOptions;
 use crate::container::RestartPolicy;
 
 /// The longest payload that is taken.
@@ -92,24 +93,7 @@ pub(crate) enum Request {
     /// Tells what differs from the image.
     Changes,
     /// Runs a further command and connects its streams.
-    Exec(Box<Exec>),
-}
-
-/// A further command in the container; what is not said is the container's.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Exec {
-    pub(crate) arguments: Vec<String>,
-    /// What is set over the container's environment.
-    pub(crate) env: Vec<String>,
-    pub(crate) working_dir: Option<String>,
-    pub(crate) user: Option<String>,
-    /// Whether it has every capability.
-    pub(crate) privileged: bool,
-    pub(crate) tty: bool,
-    /// Whether its standard input is the client's.
-    pub(crate) stdin: bool,
-    /// The terminal's rows and columns.
-    pub(crate) size: (u16, u16),
+    Exec(Box<ExecOptions>),
 }
 
 /// Returns a frame's bytes.

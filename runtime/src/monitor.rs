@@ -47,9 +47,6 @@ use layerfs::union::SetAttr;
 use layerfs::union::SetTime;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
-use rustix::net::AddressFamily;
-use rustix::net::SocketFlags;
-use rustix::net::SocketType;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -58,8 +55,8 @@ use crate::EngineConfig;
 use crate::cgroup::Cgroup;
 use crate::cgroup::Resources;
 use crate::container::Config;
+use crate::container::ContainerError;
 use crate::container::ContainerId;
-use crate::container::End;
 use crate::container::RestartPolicy;
 use crate::container::announce;
 use crate::container::liveness::Alive;
@@ -248,15 +245,9 @@ fn fail_again(spec: &Spec, failure: &Failure, clients: Vec<Client>) {
     let _ = std::fs::remove_dir(paths.root());
     let code = i32::from(failure.code);
     spec.announce("die", &[("exitCode", code.to_string())]);
-    let recorded = Engine::open(&spec.engine())
-        .map_err(|error| error.to_string())
-        .and_then(|engine| {
-            let failed = engine.record_failure(&spec.id(), code, &failure.words);
-            failed.map_err(|error| error.to_string())
-        });
-    if let Err(error) = recorded {
-        log::error!("{error}");
-    }
+    record(spec, |engine| {
+        engine.record_failure(&spec.id(), code, &failure.words)
+    });
     remove_traces(&paths);
     tell_end(clients, code);
 }
@@ -270,23 +261,15 @@ fn remove_traces(paths: &RunPaths) {
     }
 }
 
-/// Records how a run ended; what is not recorded is found by the next command.
-fn record_end(spec: &Spec, end: &End) {
-    let recorded = Engine::open(&spec.engine())
-        .map_err(|error| error.to_string())
-        .and_then(|engine| {
-            let ended = engine.record_end(&spec.id(), spec.config.auto_remove, end);
-            ended.map_err(|error| error.to_string())
-        });
+/// Records something of the container; what is not recorded is found by the next command.
+fn record(spec: &Spec, record: impl FnOnce(&Engine) -> Result<(), ContainerError>) {
+    let recorded = match Engine::open(&spec.engine()) {
+        Ok(engine) => record(&engine).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
     if let Err(error) = recorded {
         log::error!("{error}");
     }
-}
-
-fn record_restarting(spec: &Spec, end: &End, count: u32) -> Result<(), String> {
-    let engine = Engine::open(&spec.engine()).map_err(|error| error.to_string())?;
-    let recorded = engine.record_restarting(&spec.id(), end, count);
-    recorded.map_err(|error| error.to_string())
 }
 
 /// Tells everybody who waits for it the container's end.
@@ -362,13 +345,7 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         None => listen(&paths),
     };
     let listener = listener.map_err(failed(paths.socket().display()))?;
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(failed("make a socket"))?;
+    let (ours, theirs) = sys::fds::packet_pair().map_err(failed("make a socket"))?;
     // SAFETY: the process has one thread: the union is served only below.
     let (pid, pidfd) = unsafe { sandbox::clone_stage(plan, cgroup.clone_into(), theirs) }
         .map_err(failed("clone the container's first process"))?;
@@ -653,9 +630,7 @@ fn whose(spec: &Spec, mode: &str) -> Result<Whose, Failure> {
 
 /// Asks a container's monitor for its first process.
 fn first_process(paths: &RunPaths) -> io::Result<OwnedFd> {
-    let stream = connect(paths)?;
-    let request = frame::encode_json(Kind::Request, &frame::Request::Process)?;
-    io::Write::write_all(&mut &stream, &request)?;
+    let stream = ask(paths, &frame::Request::Process)?;
     let mut fds = Vec::new();
     let mut head = [0; 5];
     sys::fds::receive(&stream, &mut head, &mut fds)?;
@@ -700,8 +675,14 @@ fn listen(paths: &RunPaths) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to the monitor of the container with these traces.
-pub(crate) fn connect(paths: &RunPaths) -> io::Result<UnixStream> {
+/// Connects to the monitor of the container with these traces and asks it something.
+pub(crate) fn ask(paths: &RunPaths, request: &frame::Request) -> io::Result<UnixStream> {
+    let stream = connect(paths)?;
+    io::Write::write_all(&mut &stream, &frame::encode_json(Kind::Request, request)?)?;
+    Ok(stream)
+}
+
+fn connect(paths: &RunPaths) -> io::Result<UnixStream> {
     let directory = File::open(&paths.directory)?;
     UnixStream::connect(short_path(&directory))
 }

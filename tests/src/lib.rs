@@ -58,6 +58,12 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Kills a process that lives.
+pub fn kill_9(pid: i32) {
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it lives");
+}
+
 /// Has the program ended when the thread that starts it ends, however that ends: an aborted process drops nothing.
 pub fn end_with_this_thread(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt as _;

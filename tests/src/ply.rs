@@ -154,6 +154,19 @@ impl Ply {
         output
     }
 
+    /// Runs a script of bash in a mount namespace of its own, in which `$PLY` is the program on this engine.
+    pub fn run_apart(&self, script: &str) -> Output {
+        Command::new("unshare")
+            .args(["-m", "bash", "-c", script])
+            .env("PLY", Ply::program())
+            .env("PLY_ROOT", self.root())
+            .env("PLY_RUN", self.path("run"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("unshare runs")
+            .into()
+    }
+
     /// Starts a command.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         self.command(arguments)

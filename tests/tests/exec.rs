@@ -3,12 +3,10 @@
 
 use std::fs;
 
-use nix::sys::signal::Signal;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use tests::Ply;
 use tests::Terminal;
 use tests::eventually;
+use tests::kill_9;
 
 /// Returns an engine with a container `c1` that runs, made with `options`.
 fn running(options: &[&str]) -> Ply {
@@ -22,10 +20,6 @@ fn running(options: &[&str]) -> Ply {
 fn sh(ply: &Ply, options: &[&str], script: &str) -> String {
     let output = ply.run(&[&["exec"], options, &["c1", "sh", "-c", script]].concat());
     output.ok().to_owned()
-}
-
-fn kill_9(pid: i32) {
-    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it lives");
 }
 
 #[test]

@@ -463,16 +463,7 @@ fn a_log_can_be_kept_in_the_journal() {
         $PLY logs -f c2 | tail -n 2
         $PLY logs c2 | wc -l
         $PLY rm -f c1 c2 > /run/removed";
-    let (root, run) = (ply.root(), ply.path("run"));
-    let output: tests::Output = std::process::Command::new("unshare")
-        .args(["-m", "bash", "-c", script])
-        .env("PLY", Ply::program())
-        .env("PLY_ROOT", root)
-        .env("PLY_RUN", run)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .expect("unshare runs")
-        .into();
+    let output = ply.run_apart(script);
     let mut lines: Vec<&str> = output.out.lines().collect();
     // What the command itself has said comes first.
     assert_eq!(&lines[..1], ["out"], "{output:?}");

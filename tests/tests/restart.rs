@@ -9,10 +9,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use tests::Ply;
 use tests::eventually;
-
-fn kill_9(pid: i32) {
-    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it lives");
-}
+use tests::kill_9;
 
 fn pid_of(ply: &Ply, name: &str) -> i32 {
     ply.inspect(name, "{{.State.Pid}}").parse().expect("a pid")
@@ -509,15 +506,7 @@ fn a_host_that_has_v1_cgroups_only_does_as_well() {
         $PLY wait c1
         $PLY rm -f c1
         find /sys/fs/cgroup -path '*/ply/*' -name '[0-9a-f]*' -type d | wc -l";
-    let output: tests::Output = std::process::Command::new("unshare")
-        .args(["-m", "bash", "-c", script])
-        .env("PLY", Ply::program())
-        .env("PLY_ROOT", ply.root())
-        .env("PLY_RUN", ply.path("run"))
-        .stdin(std::process::Stdio::null())
-        .output()
-        .expect("unshare runs")
-        .into();
+    let output = ply.run_apart(script);
     let lines: Vec<&str> = output.out.lines().collect();
     let expected = [
         "head: /f: Operation not permitted",

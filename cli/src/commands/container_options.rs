@@ -561,14 +561,8 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads a length of time (`1m30s`, `500ms`); returns nanoseconds.
 fn parse_duration(text: &str) -> Result<u64, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
-    if text == "0" {
-        return Ok(0);
-    }
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| invalid())?;
-    u64::try_from(duration.as_nanos()).map_err(|_| invalid())
+    runtime::container::nanoseconds(text).ok_or_else(|| format!("time: invalid duration {text:?}"))
 }
 
 fn parse_ulimit(text: &str) -> Result<Limit, String> {

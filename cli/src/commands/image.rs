@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use clap::Subcommand;
 use runtime::image::ImageFilter;
+use runtime::image::Pruned;
+use runtime::image::Removal;
 
 use super::history;
 use super::images;
@@ -112,17 +114,25 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
         .engine()?
         .prune_images(args.all, &filter)
         .map_err(CommandError::failed)?;
-    if !pruned.removals.is_empty() {
-        outln!("Deleted Images:");
-        pruned.removals.iter().for_each(|removal| match removal {
-            runtime::image::Removal::Untagged(name) => outln!("untagged: {name}"),
-            runtime::image::Removal::Deleted(digest) => outln!("deleted: {digest}"),
-        });
-        outln!();
-    }
+    show_removals(&pruned);
     outln!(
         "Total reclaimed space: {}",
         crate::human_size::precise_size(pruned.freed)
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says which images a prune has removed.
+pub(super) fn show_removals(pruned: &Pruned) {
+    if pruned.removals.is_empty() {
+        return;
+    }
+    outln!("Deleted Images:");
+    for removal in &pruned.removals {
+        match removal {
+            Removal::Untagged(name) => outln!("untagged: {name}"),
+            Removal::Deleted(digest) => outln!("deleted: {digest}"),
+        }
+    }
+    outln!();
 }

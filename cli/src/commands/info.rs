@@ -9,6 +9,7 @@ use runtime::image::ImageFilter;
 use serde_json::Value;
 use serde_json::json;
 
+use super::stats::total_memory;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::format;
@@ -77,7 +78,6 @@ fn gather(context: &Context) -> Result<Value, CommandError> {
         statuses.filter(|status| wanted(*status)).count()
     };
     let system = rustix::system::uname();
-    let memory = rustix::system::sysinfo();
     let field = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let is_unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     Ok(json!({
@@ -95,7 +95,7 @@ fn gather(context: &Context) -> Result<Value, CommandError> {
         "OSType": "linux",
         "Architecture": field(system.machine()),
         "NCPU": std::thread::available_parallelism().map_or(1, usize::from),
-        "MemTotal": memory.totalram.saturating_mul(u64::from(memory.mem_unit)),
+        "MemTotal": total_memory(),
         "DockerRootDir": engine.root(),
         "Name": field(system.nodename()),
         "ServerVersion": env!("CARGO_PKG_VERSION"),

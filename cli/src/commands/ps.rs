@@ -144,10 +144,6 @@ fn fields(container: &Container, whole: bool) -> Value {
             runtime::sandbox::MountSource::Tmpfs(_) => mount.target.display().to_string(),
         })
         .collect();
-    let network = match config.network_mode.as_str() {
-        "default" => "none",
-        mode => mode,
-    };
     json!({
         "Command": command(&config.arguments(), whole),
         "CreatedAt": age::written_out(container.created),
@@ -157,7 +153,7 @@ fn fields(container: &Container, whole: bool) -> Value {
         "LocalVolumes": "0",
         "Mounts": mounts.join(","),
         "Names": container.name,
-        "Networks": network,
+        "Networks": config.network_name(),
         "Ports": "",
         "RunningFor": age::age(Some(container.created)),
         "Size": "0B",

@@ -152,7 +152,8 @@ fn fields(
     })
 }
 
-fn total_memory() -> u64 {
+/// Returns the bytes of memory that the host has.
+pub(super) fn total_memory() -> u64 {
     let system = rustix::system::sysinfo();
     system.totalram.saturating_mul(u64::from(system.mem_unit))
 }

@@ -7,7 +7,6 @@ use clap::Subcommand;
 use runtime::container::ContainerFilter;
 use runtime::container::DiskUsage;
 use runtime::image::ImageFilter;
-use runtime::image::Removal;
 use serde_json::json;
 
 use super::events;
@@ -176,16 +175,7 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
     let pruned = engine
         .prune_images(args.all, &ImageFilter::default())
         .map_err(CommandError::failed)?;
-    if !pruned.removals.is_empty() {
-        outln!("Deleted Images:");
-        for removal in &pruned.removals {
-            match removal {
-                Removal::Untagged(name) => outln!("untagged: {name}"),
-                Removal::Deleted(digest) => outln!("deleted: {digest}"),
-            }
-        }
-        outln!();
-    }
+    super::image::show_removals(&pruned);
     outln!(
         "Total reclaimed space: {}",
         human_size(freed + pruned.freed)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// The mount points of the host's hierarchies.
@@ -17,6 +18,22 @@ impl Hierarchies {
     /// Reads the calling process's mounts.
     pub(super) fn of_host() -> Hierarchies {
         Hierarchies::parse(&fs::read_to_string("/proc/self/mounts").unwrap_or_default())
+    }
+
+    /// Returns the groups that container `id` has.
+    pub(super) fn groups(&self, id: &str) -> impl Iterator<Item = PathBuf> {
+        let roots = self.unified.iter().chain(self.v1.values());
+        roots.filter_map(move |root| group(root, id))
+    }
+
+    /// Returns the container's group of a v1 controller, if it has one.
+    pub(super) fn v1_group(&self, controller: &str, id: &str) -> Option<PathBuf> {
+        group(self.v1.get(controller)?, id)
+    }
+
+    /// Returns the container's group of v2, if it has one.
+    pub(super) fn unified_group(&self, id: &str) -> Option<PathBuf> {
+        group(self.unified.as_ref()?, id)
     }
 
     fn parse(mounts: &str) -> Hierarchies {
@@ -44,6 +61,10 @@ impl Hierarchies {
         }
         found
     }
+}
+
+fn group(root: &Path, id: &str) -> Option<PathBuf> {
+    Some(root.join(super::PARENT).join(id)).filter(|path| path.is_dir())
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::Hierarchies;
-use super::PARENT;
 use super::processes;
 
 /// What a container has used up to now, and uses now.
@@ -45,14 +44,9 @@ impl Usage {
     /// Returns what container `id` uses; `first` is its first process.
     pub(crate) fn of(id: &str, first: i32) -> Usage {
         let hierarchies = Hierarchies::of_host();
-        let group = |root: &PathBuf| Some(root.join(PARENT).join(id)).filter(|path| path.is_dir());
-        let unified = hierarchies.unified.as_ref().and_then(group);
-        let v1 = |controller: &str| hierarchies.v1.get(controller).and_then(group);
-        let any = unified
-            .clone()
-            .or(v1("freezer"))
-            .or(v1("pids"))
-            .or(v1("devices"));
+        let unified = hierarchies.unified_group(id);
+        let v1 = |controller: &str| hierarchies.v1_group(controller, id);
+        let any = hierarchies.groups(id).next();
         let pids = any.as_deref().map(processes).unwrap_or_default();
         let cpu = unified
             .as_ref()

@@ -63,13 +63,11 @@ impl Engine {
         options: &CommitOptions,
     ) -> Result<ImageId, ContainerError> {
         let container = self.container(name)?;
-        // A bad change must not cost a layer.
-        let inner = inner_config(
-            &container.config,
-            &self.image(&container.config.image_id)?.raw_config,
-        )?;
-        let inner = changed(inner, &options.changes)?;
         let _lease = self.lease()?;
+        let image = self.image(&container.config.image_id)?;
+        // A bad change must not cost a layer.
+        let inner = inner_config(&container.config, &image.raw_config);
+        let inner = changed(inner, &options.changes)?;
         let layer = {
             let id = container.id.as_str();
             let freeze = options.pause && container.state.status == Status::Running;
@@ -82,7 +80,6 @@ impl Engine {
             };
             self.layer_of_changes(&container)?
         };
-        let image = self.image(&container.config.image_id)?;
         let raw = new_config(&image.raw_config, &container, inner, layer, options);
         let id = self.add_image(&raw, options.reference.as_ref())?;
         let comment = [
@@ -136,7 +133,7 @@ fn pack(tree: ContainerTree, changes: &[Change], out: impl Write) -> io::Result<
 }
 
 /// Returns the `config` of an image whose containers begin like this one.
-fn inner_config(config: &Config, image: &Value) -> Result<Map<String, Value>, ContainerError> {
+fn inner_config(config: &Config, image: &Value) -> Map<String, Value> {
     let mut inner = image["config"].as_object().cloned().unwrap_or_default();
     let mut set = |name: &str, value: Value| {
         inner.insert(name.to_owned(), value);
@@ -156,7 +153,7 @@ fn inner_config(config: &Config, image: &Value) -> Result<Map<String, Value>, Co
     if let Some(check) = &config.healthcheck {
         set("Healthcheck", json!(check));
     }
-    Ok(inner)
+    inner
 }
 
 fn changed(

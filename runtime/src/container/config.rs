@@ -123,6 +123,14 @@ impl Config {
         entrypoint.chain(&self.command).cloned().collect()
     }
 
+    /// Returns the name of its network.
+    pub fn network_name(&self) -> &str {
+        match self.network_mode.as_str() {
+            "default" => "none",
+            mode => mode,
+        }
+    }
+
     /// Returns whether a person who sends the signal wants the container to end, so that no policy starts it again.
     pub(crate) fn is_ended_by(&self, signal: i32) -> bool {
         let own = self.stop_signal.as_deref();

@@ -1,16 +1,18 @@
 //! Further commands in a container that runs.
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use super::ContainerError;
 use super::Status;
 use crate::Engine;
 use crate::attach::Attachment;
 use crate::frame;
-use crate::frame::Exec;
 use crate::frame::Kind;
 use crate::frame::Request;
 
 /// What to execute; what is `None` is as the container has it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ExecOptions {
     /// The command and its arguments.
     pub arguments: Vec<String>,
@@ -45,26 +47,10 @@ impl Engine {
             Status::Restarting => return Err(ContainerError::Restarting(container.id)),
             _ => return Err(ContainerError::NotRunning(container.id)),
         }
-        let exec = Exec {
-            arguments: options.arguments,
-            env: options.env,
-            working_dir: options.working_dir,
-            user: options.user,
-            privileged: options.privileged,
-            tty: options.tty,
-            stdin: options.stdin,
-            size: options.size,
-        };
-        let stream = self.ask(&container.id, &Request::Exec(Box::new(exec)))?;
+        let stream = self.ask(&container.id, &Request::Exec(Box::new(options)))?;
         match frame::read(&stream).map_err(ContainerError::Monitor)? {
             Some((Kind::Started, _)) => Attachment::new(stream).map_err(ContainerError::Monitor),
-            Some((Kind::Failed, payload)) => {
-                let (code, words) = payload.split_first().unwrap_or((&125, b""));
-                Err(ContainerError::Start {
-                    code: *code,
-                    words: String::from_utf8_lossy(words).into_owned(),
-                })
-            }
+            Some((Kind::Failed, payload)) => Err(ContainerError::start(&payload)),
             _ => Err(ContainerError::NotRunning(container.id)),
         }
     }

@@ -34,6 +34,15 @@ pub struct Healthcheck {
     pub retries: u64,
 }
 
+/// Reads a length of time as Go writes it (`1m30s`, `500ms`, `0`); returns nanoseconds.
+pub fn nanoseconds(text: &str) -> Option<u64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let duration: jiff::SignedDuration = text.parse().ok()?;
+    u64::try_from(duration.as_nanos()).ok()
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -81,7 +81,7 @@ impl Engine {
             "NetworkSettings": {
                 "Ports": {},
                 "Networks": {
-                    (if config.network_mode == "default" { "none" } else { &config.network_mode }): {},
+                    (config.network_name()): {},
                 },
             },
         });

@@ -100,13 +100,9 @@ impl ContainerFilter {
                 container.state.status.as_str() == status
             })
             && self.until.is_none_or(|until| container.created < until)
-            && any(
-                &self.networks,
-                &|network| match container.config.network_mode.as_str() {
-                    "default" => network == "none",
-                    mode => network == mode,
-                },
-            )
+            && any(&self.networks, &|network| {
+                network == container.config.network_name()
+            })
             && any(&self.volumes, &|volume| {
                 let mut mounts = container.config.mounts.iter();
                 mounts.any(|mount| {

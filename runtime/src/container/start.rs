@@ -219,11 +219,7 @@ impl Engine {
             Ok(Some((Kind::Started, _))) => Ok(ours),
             Ok(Some((Kind::Failed, payload))) => {
                 let _ = child.wait();
-                let (code, words) = payload.split_first().unwrap_or((&125, b""));
-                Err(ContainerError::Start {
-                    code: *code,
-                    words: String::from_utf8_lossy(words).into_owned(),
-                })
+                Err(ContainerError::start(&payload))
             }
             answer => {
                 let _ = child.wait();
@@ -270,11 +266,7 @@ impl Engine {
         id: &ContainerId,
         request: &frame::Request,
     ) -> Result<UnixStream, ContainerError> {
-        let asked = monitor::connect(&self.run_paths(id)).and_then(|stream| {
-            (&stream).write_all(&frame::encode_json(Kind::Request, request)?)?;
-            Ok(stream)
-        });
-        asked.map_err(|error| match error.kind() {
+        monitor::ask(&self.run_paths(id), request).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ContainerError::NotRunning(id.clone())
             }

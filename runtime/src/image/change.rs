@@ -134,7 +134,7 @@ fn healthcheck(text: &str) -> Result<Value, ImageError> {
         };
         let number = match key {
             "Retries" => value.parse().ok(),
-            _ => nanoseconds(value),
+            _ => crate::container::nanoseconds(value),
         };
         let number: u64 = number.ok_or_else(|| {
             let value = super::printable(value);
@@ -169,15 +169,6 @@ fn healthcheck(text: &str) -> Result<Value, ImageError> {
     };
     check.insert("Test".into(), json!(test));
     Ok(Value::Object(check))
-}
-
-/// Reads a length of time as Go writes it: `1m30s`.
-fn nanoseconds(text: &str) -> Option<u64> {
-    if text == "0" {
-        return Some(0);
-    }
-    let duration: jiff::SignedDuration = text.parse().ok()?;
-    u64::try_from(duration.as_nanos()).ok()
 }
 
 /// Reads the JSON form, else wraps the shell form.

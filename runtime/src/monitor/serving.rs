@@ -33,6 +33,7 @@ use super::streams::Streams;
 use crate::cgroup::Cgroup;
 use crate::container::ContainerError;
 use crate::container::End;
+use crate::container::ExecOptions;
 use crate::container::liveness::Alive;
 use crate::container::liveness::RunPaths;
 use crate::container::restart_delay;
@@ -167,7 +168,10 @@ impl Serving {
             return Ok(());
         }
         super::remove_traces(&self.parts.paths);
-        super::record_end(&self.spec, &end);
+        let (id, auto_remove) = (self.spec.id(), self.spec.config.auto_remove);
+        super::record(&self.spec, |engine| {
+            engine.record_end(&id, auto_remove, &end)
+        });
         drop(lock);
         // The mount is detached and goes with the process: waiting for its threads would wait for our own descriptors.
         std::mem::forget(self.parts);
@@ -196,9 +200,10 @@ impl Serving {
         if end.stopped || self.spec.config.auto_remove || !restart.wants(end.code, count) {
             return false;
         }
-        if let Err(error) = super::record_restarting(&self.spec, end, count + 1) {
-            log::error!("{error}");
-        }
+        let id = self.spec.id();
+        super::record(&self.spec, |engine| {
+            engine.record_restarting(&id, end, count + 1)
+        });
         let alive = Alive {
             pid: None,
             started: self.parts.started,
@@ -342,9 +347,9 @@ impl Serving {
         match prober.due() {
             Due::At(_) => {}
             Due::Begin => {
-                let exec = frame::Exec {
+                let exec = ExecOptions {
                     arguments: prober.command.clone(),
-                    ..frame::Exec::default()
+                    ..ExecOptions::default()
                 };
                 let begun = self.begin(&exec);
                 let number = self.last_session;
@@ -626,7 +631,7 @@ impl Serving {
     }
 
     /// Has a command begun as the next session.
-    fn begin(&mut self, exec: &frame::Exec) -> Result<(), super::Failure> {
+    fn begin(&mut self, exec: &ExecOptions) -> Result<(), super::Failure> {
         self.last_session = self.last_session.wrapping_add(1);
         let around = Surroundings {
             config: &self.spec.config,
@@ -642,7 +647,7 @@ impl Serving {
     }
 
     /// Has a command begun for a client.
-    fn execute(&mut self, at: usize, exec: &frame::Exec) {
+    fn execute(&mut self, at: usize, exec: &ExecOptions) {
         if self.is_paused {
             let failure = super::Failure {
                 code: 125,

@@ -8,8 +8,8 @@ use super::failed;
 use super::streams::Streams;
 use crate::cgroup::Cgroup;
 use crate::container::Config;
+use crate::container::ExecOptions;
 use crate::container::merge_env;
-use crate::frame::Exec;
 use crate::sandbox::Capabilities;
 use crate::sandbox::Process;
 use crate::sandbox::Stdio;
@@ -56,7 +56,7 @@ impl Session {
     /// Has the helper begin a command.
     pub(super) fn begin(
         number: u32,
-        exec: &Exec,
+        exec: &ExecOptions,
         around: &Surroundings<'_>,
     ) -> Result<Session, Failure> {
         let process = process(exec, around.config)?;
@@ -67,11 +67,7 @@ impl Session {
         };
         let (streams, stage) = if exec.tty {
             let (master, slave) =
-                terminal::open(around.pts.as_fd()).map_err(failed("open a terminal"))?;
-            let (rows, columns) = exec.size;
-            if rows > 0 && columns > 0 {
-                let _ = sys::terminal::set_size(&master, rows, columns);
-            }
+                terminal::open(around.pts.as_fd(), exec.size).map_err(failed("open a terminal"))?;
             if let Some(first) = around.config.first_user {
                 crate::sandbox::give_to(&slave, first);
             }
@@ -119,7 +115,7 @@ impl Session {
     }
 }
 
-fn process(exec: &Exec, config: &Config) -> Result<Process, Failure> {
+fn process(exec: &ExecOptions, config: &Config) -> Result<Process, Failure> {
     let own = super::process(config)?;
     let mut env = merge_env(&own.env, &exec.env);
     if exec.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {

@@ -22,9 +22,6 @@ use std::path::PathBuf;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::fs::MemfdFlags;
-use rustix::net::AddressFamily;
-use rustix::net::SocketFlags;
-use rustix::net::SocketType;
 use rustix::process::DumpableBehavior;
 use rustix::process::Signal;
 use rustix::thread::ThreadNameSpaceType;
@@ -79,7 +76,7 @@ impl Helper {
     ///
     /// The process must have one thread only.
     pub(crate) unsafe fn start(container: &OwnedFd, cgroup: &Cgroup) -> io::Result<Helper> {
-        let (ours, theirs) = socket_pair()?;
+        let (ours, theirs) = sys::fds::packet_pair()?;
         // SAFETY: one thread, as the caller promises; the child never returns from `serve`.
         match unsafe { sys::process::fork() }? {
             0 => {
@@ -111,7 +108,7 @@ impl Helper {
         let mut file = File::from(file);
         file.write_all(&serde_json::to_vec(&Order { process, groups })?)?;
         file.rewind()?;
-        let (ours, theirs) = socket_pair()?;
+        let (ours, theirs) = sys::fds::packet_pair()?;
         let [stdin, stdout, stderr] = streams;
         let fds = [file.as_fd(), theirs.as_fd(), stdin, stdout, stderr];
         sys::fds::send(&self.socket, &number.to_le_bytes(), &fds)?;
@@ -151,16 +148,6 @@ impl Helper {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-    Ok(rustix::net::socketpair(
-        AddressFamily::UNIX,
-        kind,
-        flags,
-        None,
-    )?)
 }
 
 /// Takes orders until the monitor is gone.

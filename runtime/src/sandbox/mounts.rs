@@ -212,15 +212,7 @@ fn one_device(root: &Root, kernel: &Kernel, device: &Device) -> io::Result<()> {
     let mode = Mode::from_raw_mode(device.mode & 0o7777);
     let kind = FileType::from_raw_mode(device.mode);
     match rustix::fs::mknodat(&parent, name, kind, mode, device.number) {
-        Err(Errno::PERM) => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(&parent, name, flags, mode)?;
-            let flags = OFlags::PATH | OFlags::CLOEXEC;
-            let source = rustix::fs::open(&device.host, flags, Mode::empty())?;
-            let copy = sys::mount::clone_tree(source.as_fd(), false)?;
-            let target = root::beneath(&parent, Path::new(name))?;
-            return sys::mount::attach(copy.as_fd(), target.as_fd());
-        }
+        Err(Errno::PERM) => return show_node(&device.host, &parent, Path::new(name), mode),
         made => made?,
     }
     let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
@@ -234,22 +226,20 @@ fn one_device(root: &Root, kernel: &Kernel, device: &Device) -> io::Result<()> {
     Ok(rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?)
 }
 
+/// Shows the host's node where nodes may not be made.
+fn show_node(host: &Path, parent: &OwnedFd, name: &Path, mode: Mode) -> io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, mode)?;
+    let shown = clone_of(host, false)?;
+    let target = root::beneath(parent, name)?;
+    sys::mount::attach(shown.as_fd(), target.as_fd())
+}
+
 fn node(dev: &OwnedFd, name: &str, major: u32, minor: u32) -> io::Result<()> {
     let mode = Mode::from(0o666);
     let device = rustix::fs::makedev(major, minor);
     match rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode, device) {
-        // Where nodes may not be made, the host's is shown.
-        Err(Errno::PERM) => {
-            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(dev, name, flags, mode)?;
-            let source = rustix::fs::open(
-                format!("/dev/{name}"),
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
-            let copy = sys::mount::clone_tree(source.as_fd(), false)?;
-            sys::mount::attach(copy.as_fd(), root::beneath(dev, Path::new(name))?.as_fd())
-        }
+        Err(Errno::PERM) => show_node(&Path::new("/dev").join(name), dev, Path::new(name), mode),
         // The mode is what the caller's umask left of it.
         made => {
             made?;
@@ -341,47 +331,48 @@ pub(super) fn asked_for(root: &Root, plan: &Plan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Makes a source a mount that is attached nowhere, as the mount wants it.
+/// Opens what a mount of the host's files shows, attached nowhere yet; a tmpfs is the container's own to make.
 pub(crate) fn open_source(mount: &Mount) -> io::Result<Option<OwnedFd>> {
-    let MountSource::Bind(source) = &mount.source else {
-        return Ok(None);
+    match &mount.source {
+        MountSource::Bind(_) => detached(mount).map(Some),
+        MountSource::Tmpfs(_) => Ok(None),
+    }
+}
+
+/// Makes what a mount shows, attached nowhere yet.
+fn detached(mount: &Mount) -> io::Result<OwnedFd> {
+    let tree = match &mount.source {
+        MountSource::Bind(source) => clone_of(source, true)?,
+        MountSource::Tmpfs(options) => tmpfs(options)?,
     };
-    let source = rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let tree = sys::mount::clone_tree(source.as_fd(), true)?;
     let read_only = match mount.read_only {
         true => RDONLY,
         false => MountAttrFlags::empty(),
     };
     sys::mount::set_attributes(tree.as_fd(), c"", read_only, libc::MS_PRIVATE, true)?;
-    Ok(Some(tree))
+    Ok(tree)
+}
+
+/// Returns a mount of what is at a path of the host's, attached nowhere yet.
+fn clone_of(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let source = rustix::fs::openat(CWD, source, flags, Mode::empty())?;
+    sys::mount::clone_tree(source.as_fd(), recursive)
 }
 
 fn one(root: &Root, mount: &Mount, opened: Option<&OwnedFd>) -> io::Result<()> {
-    if let Some(tree) = opened {
-        let make = match root::is_directory(tree)? {
-            true => Make::Directory,
-            false => Make::File,
-        };
-        let target = root.find_or_make(&mount.target, make)?;
-        return sys::mount::attach(tree.as_fd(), target.as_fd());
-    }
-    let (tree, make) = match &mount.source {
-        MountSource::Bind(source) => {
-            let source =
-                rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            let make = match root::is_directory(&source)? {
-                true => Make::Directory,
-                false => Make::File,
-            };
-            (sys::mount::clone_tree(source.as_fd(), true)?, make)
+    let made;
+    let tree = match opened {
+        Some(tree) => tree,
+        None => {
+            made = detached(mount)?;
+            &made
         }
-        MountSource::Tmpfs(options) => (tmpfs(options)?, Make::Directory),
     };
-    let read_only = match mount.read_only {
-        true => RDONLY,
-        false => MountAttrFlags::empty(),
+    let make = match root::is_directory(tree)? {
+        true => Make::Directory,
+        false => Make::File,
     };
-    sys::mount::set_attributes(tree.as_fd(), c"", read_only, libc::MS_PRIVATE, true)?;
     let target = root.find_or_make(&mount.target, make)?;
     sys::mount::attach(tree.as_fd(), target.as_fd())
 }

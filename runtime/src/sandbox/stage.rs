@@ -190,11 +190,8 @@ fn streams(plan: &Plan, kernel: &Kernel) -> Result<(Option<OwnedFd>, [OwnedFd; 3
             Ok((None, [stdin, copy(stdout)?, copy(stderr)?]))
         }
         Stdio::Terminal { rows, columns } => {
-            let (master, terminal) =
-                terminal::open(kernel.pts.as_fd()).map_err(failed("open a terminal"))?;
-            if *rows > 0 && *columns > 0 {
-                let _ = sys::terminal::set_size(&master, *rows, *columns);
-            }
+            let (master, terminal) = terminal::open(kernel.pts.as_fd(), (*rows, *columns))
+                .map_err(failed("open a terminal"))?;
             kernel.console(terminal.as_fd())?;
             Ok((Some(master), [copy(&terminal)?, copy(&terminal)?, terminal]))
         }
