@@ -5,6 +5,7 @@
 
 mod archive;
 pub mod attach;
+pub mod build;
 pub mod cgroup;
 pub mod check;
 pub mod container;
