@@ -44,6 +44,7 @@ mod top;
 mod umount;
 mod update;
 mod version;
+mod volume;
 mod wait;
 
 use std::path::PathBuf;
@@ -117,6 +118,7 @@ enum Command {
     Unpause(pause::UnpauseArgs),
     Update(Box<update::Args>),
     Version(version::Args),
+    Volume(volume::Args),
     Wait(wait::Args),
     History(history::Args),
     Image(image::Args),
@@ -172,6 +174,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Update(args) => update::run(*args, &context),
         Command::Umount(args) => umount::run(args, &context),
         Command::Version(args) => version::run(args, &context),
+        Command::Volume(args) => volume::run(args, &context),
         Command::Wait(args) => wait::run(args, &context),
         Command::History(args) => history::run(args, &context),
         Command::Image(args) => image::run(args, &context),

@@ -46,7 +46,6 @@ pub(crate) use config::merge_env;
 pub use control::signal_number;
 pub use create::CreateOptions;
 pub use create::Prepared;
-
 pub use exec::ExecOptions;
 pub use health::Health;
 pub use health::HealthResult;
@@ -59,13 +58,16 @@ pub use list::ContainerFilter;
 pub use logs::LogEntry;
 pub use logs::LogOptions;
 pub use logs::Logs;
+pub use mounts::MountSpec;
 pub use mounts::parse_mount;
+pub(crate) use remove::remove_tree;
 pub use restart::RestartPolicy;
 pub(crate) use restart::delay as restart_delay;
 pub(crate) use rows::End;
 pub(crate) use rows::SCHEMA;
 pub(crate) use rows::SCHEMA_OF_RESTARTS;
 pub use size::Usage as DiskUsage;
+pub(crate) use size::size_of;
 pub use start::StartOptions;
 pub use stats::Top;
 pub use tree::ContainerTree;
@@ -249,6 +251,9 @@ pub enum ContainerError {
     /// Its image is not what it should be.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A volume of its.
+    #[error(transparent)]
+    Volume(#[from] crate::volume::VolumeError),
     /// The store of layers failed.
     #[error(transparent)]
     Store(#[from] layerfs::store::StoreError),

@@ -6,6 +6,7 @@
 mod archive;
 pub mod attach;
 pub mod build;
+pub mod byte_size;
 pub mod cgroup;
 pub mod check;
 pub mod container;
@@ -23,6 +24,7 @@ pub mod sandbox;
 mod state;
 mod sys;
 mod tree;
+pub mod volume;
 
 pub use archive::UnpackError;
 pub use engine::Engine;

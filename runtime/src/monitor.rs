@@ -19,10 +19,12 @@ mod prober;
 mod resting;
 mod serving;
 mod session;
+mod sources;
 mod streams;
 
 pub(crate) use log_file::Entry as LogFileEntry;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -104,8 +106,13 @@ pub(crate) struct Spec {
     pub(crate) detached: bool,
     /// The container's name, for its events.
     pub(crate) name: String,
+    /// The options of the volumes that have some.
+    pub(crate) volumes: DriverOptions,
     pub(crate) again: Again,
 }
+
+/// The options of volumes, by their names.
+pub(crate) type DriverOptions = BTreeMap<String, BTreeMap<String, String>>;
 
 /// What a monitor that begins anew goes on with.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -300,6 +307,8 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
     let paths = RunPaths::new(&spec.run, &spec.id());
     let root = paths.root();
     let union = open_union(spec)?;
+    let sources = sources::open(spec, &union)?;
+    let shifted = sources::to_shift(config, &sources).map_err(failed("dup"))?;
     // SAFETY: the process has one thread, and no descriptor table to share.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
         .map_err(failed("unshare the mount namespace"))?;
@@ -338,7 +347,7 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
             (streams, stdio)
         }
     };
-    let plan = plan(spec, root.clone(), &cgroup, devices, stdio)?;
+    let plan = plan(spec, root.clone(), &cgroup, devices, sources, stdio)?;
     let listener = match before {
         // SAFETY: the monitor before this one has left it open for us, and nobody else knows of it.
         Some(fd) => unsafe { sys::fds::adopt(fd) }.map(UnixListener::from),
@@ -352,6 +361,7 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
     let stage = Stage { pidfd };
     if let Some(first) = config.first_user {
         map_users(pid, first).map_err(failed("map users"))?;
+        sources::shift(pid, shifted)?;
     }
     // SAFETY: as before.
     let helper = unsafe { Helper::start(&stage.pidfd, &cgroup) }.map_err(failed("fork"))?;
@@ -502,6 +512,7 @@ fn plan(
     root: PathBuf,
     cgroup: &Cgroup,
     devices: Vec<Device>,
+    sources: Vec<Option<OwnedFd>>,
     stdio: Stdio,
 ) -> Result<Plan, Failure> {
     let config = &spec.config;
@@ -510,7 +521,7 @@ fn plan(
         .map(|name| (directory.join(name), Path::new("/etc").join(name)))
         .to_vec();
     let opened = match config.first_user {
-        Some(first) => Some(open_for(first, &root, &files, config)?),
+        Some(first) => Some(open_for(first, &root, &files)?),
         None => None,
     };
     Ok(Plan {
@@ -522,6 +533,7 @@ fn plan(
         network: config.network,
         files,
         mounts: config.mounts.clone(),
+        sources,
         shm_size: config.shm_size,
         privileged: config.privileged,
         cgroups: cgroup.joined(),
@@ -577,12 +589,7 @@ fn map_users(pid: i32, first: u32) -> io::Result<()> {
 }
 
 /// Opens what a stage in a user namespace may not reach, and gives it the files of ours.
-fn open_for(
-    first: u32,
-    root: &Path,
-    files: &[(PathBuf, PathBuf)],
-    config: &Config,
-) -> Result<Opened, Failure> {
+fn open_for(first: u32, root: &Path, files: &[(PathBuf, PathBuf)]) -> Result<Opened, Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root_fd = rustix::fs::open(root, flags, Mode::empty())
         .map_err(io::Error::from)
@@ -591,24 +598,12 @@ fn open_for(
     let mut opened = Opened {
         root: root_fd,
         files: Vec::new(),
-        mounts: Vec::new(),
     };
-    for (source, target) in files {
+    for (source, _) in files {
         std::os::unix::fs::chown(source, Some(first), Some(first))
             .map_err(failed(source.display()))?;
-        let mount = sandbox::Mount {
-            source: sandbox::MountSource::Bind(source.clone()),
-            target: target.clone(),
-            read_only: false,
-        };
-        let file = sandbox::open_source(&mount).map_err(failed(source.display()))?;
-        opened.files.extend(file);
-    }
-    for mount in &config.mounts {
-        let words = format!("mount {}", mount.target.display());
-        opened
-            .mounts
-            .push(sandbox::open_source(mount).map_err(failed(words))?);
+        let file = sandbox::open_file(source).map_err(failed(source.display()))?;
+        opened.files.push(file);
     }
     Ok(opened)
 }

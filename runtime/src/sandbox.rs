@@ -20,6 +20,7 @@ pub(crate) mod seccomp;
 mod stage;
 pub(crate) mod terminal;
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
@@ -33,7 +34,7 @@ use crate::sys::process::Cloned;
 
 pub use capability::Capabilities;
 pub use capability::UnknownCapability;
-pub(crate) use mounts::duplicate;
+pub(crate) use mounts::open_file;
 pub(crate) use mounts::open_source;
 pub(crate) use paths::MASKED;
 pub(crate) use paths::READ_ONLY;
@@ -42,10 +43,77 @@ pub(crate) use program::DEFAULT_PATH;
 /// What a mount shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
-    /// A file or directory of the host, with what is mounted below it.
-    Bind(PathBuf),
+    /// A file or directory of the host.
+    Bind(Bind),
     /// A fresh tmpfs with these of `mount(8)`'s options.
     Tmpfs(String),
+    /// A volume.
+    Volume(VolumeMount),
+}
+
+/// A file or directory of the host, and what becomes of the mounts below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is mounted on either side later on.
+    pub propagation: Propagation,
+    /// Whether what is mounted below it now comes along.
+    pub recursion: Recursion,
+    /// Whether a directory is made if nothing is there.
+    pub create: bool,
+}
+
+/// Who sees mounts that are made after the start: the host's in the container (slave), and the container's on the host
+/// too (shared). What is mounted below a source does as the source does, whether the word begins with `r` or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// Nobody.
+    #[default]
+    RPrivate,
+    /// As `rprivate`.
+    Private,
+    /// The container.
+    Slave,
+    /// As `slave`.
+    RSlave,
+    /// Both.
+    Shared,
+    /// As `shared`.
+    RShared,
+}
+
+/// What becomes of what is mounted below a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recursion {
+    /// It comes along, and is read-only with it.
+    #[default]
+    Enabled,
+    /// It stays away.
+    Disabled,
+    /// It comes along, and stays as it is.
+    Writable,
+    /// It comes along, and must become read-only.
+    Readonly,
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Its name.
+    pub name: String,
+    /// Whether nobody has named it: it goes with the container if that is wanted.
+    pub anonymous: bool,
+    /// Whether it stays empty if it is.
+    pub no_copy: bool,
+    /// The part of it that is shown; all of it if there is none.
+    pub subpath: Option<PathBuf>,
+    /// What it becomes if it is not there yet.
+    pub driver_opts: BTreeMap<String, String>,
+    /// Its labels then.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A mount that was asked for.
@@ -57,6 +125,46 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether the container may only read it.
     pub read_only: bool,
+    /// How it was written: `ro,z`.
+    pub mode: String,
+}
+
+impl Propagation {
+    /// Returns Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Propagation::RPrivate => "rprivate",
+            Propagation::Private => "private",
+            Propagation::Slave => "slave",
+            Propagation::RSlave => "rslave",
+            Propagation::Shared => "shared",
+            Propagation::RShared => "rshared",
+        }
+    }
+
+    /// Reads Docker's word.
+    pub fn parse(word: &str) -> Option<Propagation> {
+        [
+            Propagation::RPrivate,
+            Propagation::Private,
+            Propagation::Slave,
+            Propagation::RSlave,
+            Propagation::Shared,
+            Propagation::RShared,
+        ]
+        .into_iter()
+        .find(|propagation| propagation.as_str() == word)
+    }
+
+    /// Returns whether the host sees the container's mounts.
+    pub(crate) fn is_shared(self) -> bool {
+        matches!(self, Propagation::Shared | Propagation::RShared)
+    }
+
+    /// Returns whether the container sees the host's mounts, and not the other way round.
+    pub(crate) fn is_slave(self) -> bool {
+        matches!(self, Propagation::Slave | Propagation::RSlave)
+    }
 }
 
 /// A container's network.
@@ -149,6 +257,8 @@ pub(crate) struct Plan {
     /// Files of ours bound over the image's: `/etc/hosts` and its like.
     pub(crate) files: Vec<(PathBuf, PathBuf)>,
     pub(crate) mounts: Vec<Mount>,
+    /// What they show, in their order, attached nowhere yet; a tmpfs is the container's own to make.
+    pub(crate) sources: Vec<Option<OwnedFd>>,
     pub(crate) shm_size: u64,
     pub(crate) privileged: bool,
     /// Whether the container is in a v2 cgroup, and the v1 controllers whose groups it is in.
@@ -188,15 +298,6 @@ pub(crate) struct Opened {
     pub(crate) root: OwnedFd,
     /// The sources of `Plan::files`, in their order.
     pub(crate) files: Vec<OwnedFd>,
-    /// Those of `Plan::mounts`, in theirs; a tmpfs has none.
-    pub(crate) mounts: Vec<Option<OwnedFd>>,
-}
-
-impl Opened {
-    fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
-        let mounts = self.mounts.iter().flatten();
-        self.files.iter().chain(mounts).chain([&self.root])
-    }
 }
 
 /// Whose a namespace is.
@@ -308,8 +409,10 @@ pub(crate) unsafe fn clone_stage(
                 kept.push(pidfd.as_raw_fd());
             }
             if let Some(opened) = &plan.opened {
-                kept.extend(opened.fds().map(AsRawFd::as_raw_fd));
+                let fds = opened.files.iter().chain([&opened.root]);
+                kept.extend(fds.map(AsRawFd::as_raw_fd));
             }
+            kept.extend(plan.sources.iter().flatten().map(AsRawFd::as_raw_fd));
             // SAFETY: the owners of what is closed live in the parent; their copies here are never used nor dropped.
             unsafe { sys::fds::close_all_but(kept) };
             stage::run(plan, theirs)

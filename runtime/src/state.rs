@@ -17,6 +17,7 @@ const SCHEMAS: &[&str] = &[
     crate::image::SCHEMA,
     crate::container::SCHEMA,
     crate::container::SCHEMA_OF_RESTARTS,
+    crate::volume::SCHEMA,
 ];
 
 /// How long a process waits for another one's write.

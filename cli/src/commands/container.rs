@@ -177,7 +177,7 @@ pub(super) fn remove_stopped(
         let size = engine.container_size(&container);
         // One that was started since is refused, and stays.
         if engine
-            .remove_container(container.id.as_str(), false)
+            .remove_container(container.id.as_str(), false, false)
             .is_ok()
         {
             freed += size;

@@ -9,6 +9,7 @@ use runtime::container::ContainerError;
 use runtime::container::CreateOptions;
 use runtime::container::Healthcheck;
 use runtime::container::LogConfig;
+use runtime::container::MountSpec;
 use runtime::container::RestartPolicy;
 use runtime::container::parse_mount;
 use runtime::image::ImageError;
@@ -18,7 +19,6 @@ use runtime::progress::Progress;
 use runtime::progress::Silent;
 use runtime::reference::Reference;
 use runtime::sandbox::Limit;
-use runtime::sandbox::Mount;
 
 use super::limits::Limits;
 use crate::command_error::CommandError;
@@ -136,9 +136,9 @@ pub(crate) struct ContainerOptions {
     /// Option of the log (`max-size=10m`, `max-file=3`)
     #[arg(long, value_name = "NAME=VALUE")]
     log_opt: Vec<String>,
-    /// Mount something (`type=bind,source=DIR,target=DIR[,readonly]`, `type=tmpfs,target=DIR`)
+    /// Mount something (`type=bind|volume|tmpfs,source=WHAT,target=DIR[,readonly]`)
     #[arg(long, value_name = "MOUNT", value_parser = parse_mount)]
-    mount: Vec<Mount>,
+    mount: Vec<MountSpec>,
     /// The container's name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -210,9 +210,15 @@ pub(crate) struct ContainerOptions {
     /// Whose UTS namespace (`host`)
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
-    /// Show a host's file or directory in the container
-    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    /// Show a host's file or directory, or a volume, in the container
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     volume: Vec<String>,
+    /// Driver of the volumes that are made
+    #[arg(long, value_name = "DRIVER")]
+    volume_driver: Option<String>,
+    /// Mount what another container has mounted
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
     /// Directory the command starts in
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -274,7 +280,9 @@ impl ContainerOptions {
             hostname: self.hostname.clone(),
             domainname: self.domainname.clone(),
             network: self.network.clone(),
-            volumes: self.volume.clone(),
+            volumes: self.volume.iter().map(|text| at_home(text)).collect(),
+            volume_driver: self.volume_driver.clone().unwrap_or_default(),
+            volumes_from: self.volumes_from.clone(),
             tmpfs: self.tmpfs.clone(),
             read_only: self.read_only,
             init: self.init,
@@ -539,26 +547,20 @@ fn read_env_file(path: &PathBuf) -> Result<Vec<String>, CommandError> {
     Ok(variables)
 }
 
-/// Reads a size as Docker does: a number with `b`, `k`, `m`, `g` or `t`, powers of 1024.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let invalid = || format!("invalid size: '{text}'");
-    let lower = text.trim().to_ascii_lowercase();
-    let lower = lower
-        .strip_suffix("ib")
-        .or(lower.strip_suffix('b'))
-        .unwrap_or(&lower);
-    let (digits, power) = match lower.as_bytes().last() {
-        Some(b'k') => (&lower[..lower.len() - 1], 1),
-        Some(b'm') => (&lower[..lower.len() - 1], 2),
-        Some(b'g') => (&lower[..lower.len() - 1], 3),
-        Some(b't') => (&lower[..lower.len() - 1], 4),
-        _ => (lower, 0),
-    };
-    let number: f64 = digits.trim().parse().map_err(|_| invalid())?;
-    match number.is_finite() && number >= 0.0 {
-        true => Ok((number * 1024f64.powi(power)) as u64),
-        false => Err(invalid()),
+/// Makes a volume's source that is meant to be relative to the working directory (`./dir:/target`) absolute.
+fn at_home(volume: &str) -> String {
+    match volume.split_once(':') {
+        Some((source, rest)) if source.starts_with('.') => {
+            let clean = std::path::absolute(source).map(|path| path.display().to_string());
+            clean.map_or_else(|_| volume.to_owned(), |path| format!("{path}:{rest}"))
+        }
+        _ => volume.to_owned(),
     }
+}
+
+/// Reads a size: a number with `b`, `k`, `m`, `g` or `t`, powers of 1024.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    runtime::byte_size::parse(text).ok_or_else(|| format!("invalid size: '{text}'"))
 }
 
 fn parse_duration(text: &str) -> Result<u64, String> {

@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 use runtime::Engine;
 use runtime::container::ContainerError;
 use runtime::image::ImageError;
+use runtime::volume::VolumeError;
 use serde_json::Value;
 
 use crate::command_error::CommandError;
@@ -14,13 +15,13 @@ use crate::format;
 use crate::output::out;
 use crate::terminal;
 
-/// Show all that is known of containers or images
+/// Show all that is known of containers, images or volumes
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// Format the output: `json` or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Only things of this kind: `container` or `image`
+    /// Only things of this kind: `container`, `image` or `volume`
     #[arg(long, value_name = "KIND")]
     r#type: Option<Kind>,
     /// Names or ids
@@ -32,6 +33,7 @@ pub(crate) struct Args {
 enum Kind {
     Container,
     Image,
+    Volume,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
@@ -68,17 +70,25 @@ pub(super) fn show(
 }
 
 fn find(engine: &Engine, kind: Option<Kind>, name: &str) -> Result<Option<Value>, String> {
-    if kind != Some(Kind::Image) {
+    let wants = |one: Kind| kind.is_none_or(|kind| kind == one);
+    if wants(Kind::Container) {
         match engine.container(name) {
             Ok(container) => return Ok(Some(engine.inspect_container(&container))),
             Err(ContainerError::NoSuchContainer(_)) => {}
             Err(error) => return Err(error.to_string()),
         }
     }
-    if kind != Some(Kind::Container) {
+    if wants(Kind::Image) {
         match engine.inspect_image(name) {
             Ok(image) => return Ok(Some(image)),
             Err(ImageError::NoSuchImage(_) | ImageError::Reference(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    if wants(Kind::Volume) {
+        match engine.volume(name) {
+            Ok(volume) => return Ok(Some(super::volume::inspected(&volume))),
+            Err(VolumeError::NoSuchVolume(_)) => {}
             Err(error) => return Err(error.to_string()),
         }
     }

@@ -8,6 +8,8 @@ use runtime::container::Container;
 use runtime::container::ContainerFilter;
 use runtime::container::HealthStatus;
 use runtime::container::Status;
+use runtime::sandbox::Mount;
+use runtime::sandbox::MountSource;
 use serde_json::Value;
 use serde_json::json;
 
@@ -139,18 +141,23 @@ fn fields(container: &Container, whole: bool) -> Value {
     let mounts: Vec<String> = config
         .mounts
         .iter()
-        .map(|mount| match &mount.source {
-            runtime::sandbox::MountSource::Bind(source) => source.display().to_string(),
-            runtime::sandbox::MountSource::Tmpfs(_) => mount.target.display().to_string(),
+        .filter_map(|mount| match &mount.source {
+            MountSource::Bind(bind) => Some(bind.path.display().to_string()),
+            MountSource::Volume(volume) => Some(volume.name.clone()),
+            MountSource::Tmpfs(_) => None,
         })
+        .map(|name| if whole { name } else { shortened(&name) })
         .collect();
+    let is_volume = |mount: &&Mount| matches!(mount.source, MountSource::Volume(_));
+    let volumes = config.mounts.iter().filter(is_volume).count();
     json!({
         "Command": command(&config.arguments(), whole),
         "CreatedAt": age::written_out(container.created),
         "ID": id(container, whole),
         "Image": image(&config.image, whole),
+        "Label()": config.labels,
         "Labels": labels.join(","),
-        "LocalVolumes": "0",
+        "LocalVolumes": volumes.to_string(),
         "Mounts": mounts.join(","),
         "Names": container.name,
         "Networks": config.network_name(),
@@ -178,6 +185,15 @@ fn command(arguments: &[String], whole: bool) -> String {
         text = text.chars().take(LONGEST - 1).chain(['…']).collect();
     }
     format!("\"{text}\"")
+}
+
+/// Returns a mount's source, cut at 15 characters.
+fn shortened(name: &str) -> String {
+    const LONGEST: usize = 15;
+    match name.chars().count() > LONGEST {
+        true => name.chars().take(LONGEST - 1).chain(['…']).collect(),
+        false => name.to_owned(),
+    }
 }
 
 /// Returns the image as it was called; an id is shortened.

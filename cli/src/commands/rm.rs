@@ -24,11 +24,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    // There are no anonymous volumes yet, so there is nothing that the flag would keep or take.
-    let _ = args.volumes;
     let engine = context.engine()?;
     each(&args.containers, |name| {
-        match engine.remove_container(name, args.force) {
+        match engine.remove_container(name, args.force, args.volumes) {
             Err(ContainerError::NoSuchContainer(_)) if args.force => Ok(()),
             removed => removed,
         }

@@ -53,7 +53,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     let id = prepared.id().to_string();
     if let Err(error) = container.write_cidfile(&id) {
         drop(prepared);
-        let _ = engine.remove_container(&id, true);
+        let _ = engine.remove_container(&id, true, true);
         return Err(error);
     }
     if args.detach {

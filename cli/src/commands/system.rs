@@ -7,6 +7,7 @@ use clap::Subcommand;
 use runtime::container::ContainerFilter;
 use runtime::container::DiskUsage;
 use runtime::image::ImageFilter;
+use runtime::volume::VolumeFilter;
 use serde_json::json;
 
 use super::events;
@@ -64,6 +65,9 @@ struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
+    /// Remove anonymous volumes too
+    #[arg(long)]
+    volumes: bool,
 }
 
 const DF: Listing<'_> = Listing {
@@ -138,10 +142,9 @@ fn boot(args: &BootArgs, context: &Context) -> Result<ExitCode, CommandError> {
 }
 
 fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
-    let (images, containers) = context
-        .engine()?
-        .disk_usage()
-        .map_err(CommandError::failed)?;
+    let engine = context.engine()?;
+    let (images, containers) = engine.disk_usage().map_err(CommandError::failed)?;
+    let volumes = engine.volume_usage().map_err(CommandError::failed)?;
     let row = |name: &str, usage: DiskUsage| {
         let percent = match usage.size {
             0 => String::new(),
@@ -155,7 +158,12 @@ fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
             "Reclaimable": format!("{}{percent}", human_size(usage.reclaimable)),
         })
     };
-    let rows = [row("Images", images), row("Containers", containers)];
+    let rows = [
+        row("Images", images),
+        row("Containers", containers),
+        row("Local Volumes", volumes),
+        row("Build Cache", DiskUsage::default()),
+    ];
     let text = DF.write(args.format.as_deref(), &rows);
     out!("{}", text.map_err(CommandError::failed)?);
     Ok(ExitCode::SUCCESS)
@@ -166,12 +174,24 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
         true => "all images without at least one container associated to them",
         false => "all dangling images",
     };
-    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
+    let volumes = match args.volumes {
+        true => "  - all anonymous volumes not used by at least one container\n",
+        false => "",
+    };
+    let warning =
+        format!("WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n");
     if !args.force && !crate::terminal::confirm(&warning) {
         return Ok(ExitCode::SUCCESS);
     }
     let engine = context.engine()?;
     let freed = super::container::remove_stopped(&engine, &ContainerFilter::default())?;
+    let mut freed = freed;
+    if args.volumes {
+        let pruned = engine.prune_volumes(false, &VolumeFilter::default());
+        let pruned = pruned.map_err(CommandError::failed)?;
+        super::volume::show_pruned(&pruned);
+        freed += pruned.freed;
+    }
     let pruned = engine
         .prune_images(args.all, &ImageFilter::default())
         .map_err(CommandError::failed)?;

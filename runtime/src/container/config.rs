@@ -9,9 +9,12 @@ use serde::Serialize;
 use crate::cgroup::Resources;
 use crate::sandbox::Limit;
 use crate::sandbox::Mount;
+use crate::sandbox::MountSource;
 use crate::sandbox::Network;
+use crate::sandbox::VolumeMount;
 
 use super::Healthcheck;
+use super::MountSpec;
 use super::RestartPolicy;
 
 /// A container's configuration: Docker's `Config` and `HostConfig`, with the image's share resolved.
@@ -54,8 +57,18 @@ pub struct Config {
     pub stop_timeout: Option<i64>,
     /// What is mounted.
     pub mounts: Vec<Mount>,
-    /// `--volume`'s arguments as they were given.
+    /// `--volume`'s arguments as they were given, but for those without a source.
     pub binds: Vec<String>,
+    /// The places of volumes that nobody has named: the image's and those without a source.
+    pub volumes: Vec<String>,
+    /// `--volumes-from` as given.
+    pub volumes_from: Vec<String>,
+    /// The driver of the volumes that `binds` made.
+    pub volume_driver: String,
+    /// `--mount` as given.
+    pub asked_mounts: Vec<MountSpec>,
+    /// `--tmpfs` as given.
+    pub tmpfs: BTreeMap<String, String>,
     /// Whether the root is read-only.
     pub read_only: bool,
     /// The network, and what it was called.
@@ -121,6 +134,17 @@ impl Config {
     pub fn arguments(&self) -> Vec<String> {
         let entrypoint = self.entrypoint.iter().flatten();
         entrypoint.chain(&self.command).cloned().collect()
+    }
+
+    /// Returns the volumes among what is mounted.
+    pub(crate) fn volume_mounts(&self) -> Vec<(&Mount, &VolumeMount)> {
+        let mut volumes = Vec::new();
+        for mount in &self.mounts {
+            if let MountSource::Volume(volume) = &mount.source {
+                volumes.push((mount, volume));
+            }
+        }
+        volumes
     }
 
     /// Returns the name of its network.
@@ -250,16 +274,7 @@ impl LogConfig {
             return Ok(None);
         };
         let invalid = || format!("invalid value for max-size: {text}");
-        let lower = text.to_ascii_lowercase();
-        let lower = lower.strip_suffix('b').unwrap_or(&lower);
-        let (digits, shift) = match lower.as_bytes().last() {
-            Some(b'k') => (&lower[..lower.len() - 1], 10),
-            Some(b'm') => (&lower[..lower.len() - 1], 20),
-            Some(b'g') => (&lower[..lower.len() - 1], 30),
-            _ => (lower, 0),
-        };
-        let number: u64 = digits.parse().map_err(|_| invalid())?;
-        let size = number.checked_mul(1 << shift).filter(|size| *size > 0);
+        let size = crate::byte_size::parse(text).filter(|size| *size > 0);
         size.map(Some).ok_or_else(invalid)
     }
 

@@ -15,12 +15,13 @@ use super::ContainerId;
 use super::DeviceMapping;
 use super::Healthcheck;
 use super::LogConfig;
+use super::MountSpec;
 use super::RestartPolicy;
 use super::State;
 use super::Status;
 use super::config::merge_env;
 use super::liveness::Busy;
-use super::mounts::mounts;
+use super::mounts;
 use super::names;
 use super::rows;
 use crate::Engine;
@@ -29,8 +30,8 @@ use crate::cgroup::Resources;
 use crate::image::Image;
 use crate::sandbox::Capabilities;
 use crate::sandbox::Limit;
-use crate::sandbox::Mount;
 use crate::sandbox::Network;
+use crate::volume;
 
 /// The first of the users that are given to user namespaces, and how many ranges of them there are.
 const FIRST_USER: u32 = 0x2000_0000;
@@ -80,6 +81,10 @@ pub struct CreateOptions {
     pub network: Option<String>,
     /// `--volume`'s arguments.
     pub volumes: Vec<String>,
+    /// The driver of the volumes that `--volume` makes; nothing is `local`.
+    pub volume_driver: String,
+    /// `--volumes-from`'s arguments.
+    pub volumes_from: Vec<String>,
     /// `--tmpfs`'s arguments.
     pub tmpfs: Vec<String>,
     /// Whether the root is read-only.
@@ -107,7 +112,7 @@ pub struct CreateOptions {
     /// `name:address` for /etc/hosts.
     pub extra_hosts: Vec<String>,
     /// `--mount`'s.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<MountSpec>,
     /// `--device`'s arguments.
     pub devices: Vec<String>,
     /// Rules for devices beside the defaults, as `devices.allow` takes them.
@@ -278,7 +283,12 @@ impl Engine {
     ) -> Result<(Container, Busy), ContainerError> {
         let image = self.image(&options.image)?;
         let id = ContainerId::random();
-        let mut config = configure(options, &image, &id)?;
+        let mut config = configure(
+            options,
+            &image,
+            &id,
+            self.volumes_from(&options.volumes_from)?,
+        )?;
         self.resolve_namespaces(options, &mut config)?;
         if let Some(name) = &options.name
             && !names::is_valid(name)
@@ -312,13 +322,16 @@ impl Engine {
             if options.name.is_none() {
                 container.name = names::generate(tries);
             }
-            match rows::insert(&self.db(), &container) {
+            match self.insert_container(&container) {
                 Err(ContainerError::NameInUse { .. }) if options.name.is_none() => tries += 1,
                 inserted => break inserted,
             }
         };
         match inserted {
-            Ok(()) => {
+            Ok(new_volumes) => {
+                for name in new_volumes {
+                    self.emit_volume("create", &name, &[]);
+                }
                 self.emit_container(
                     "create",
                     &container.id,
@@ -326,6 +339,7 @@ impl Engine {
                     &container.config,
                     &[],
                 );
+                self.fill_volumes(&container, &busy)?;
                 Ok((container, busy))
             }
             Err(error) => {
@@ -334,13 +348,41 @@ impl Engine {
             }
         }
     }
+
+    /// Adds a container's row and those of its volumes; returns the names of the new ones.
+    fn insert_container(&self, container: &Container) -> Result<Vec<String>, ContainerError> {
+        let volumes = container.config.volume_mounts();
+        let _alone = match volumes.is_empty() {
+            true => None,
+            false => Some(self.lock_volumes()?),
+        };
+        let new = rows::insert(&self.db(), container)?;
+        for name in &new {
+            self.make_volume_directory(name)?;
+        }
+        Ok(new)
+    }
+
+    /// Puts the image's content into the container's empty volumes; if that cannot be, there is no container.
+    fn fill_volumes(&self, container: &Container, busy: &Busy) -> Result<(), ContainerError> {
+        if container.config.volume_mounts().is_empty() {
+            return Ok(());
+        }
+        let filled = self.ready_volumes(&container.config, volume::Use::First);
+        if filled.is_err() {
+            self.erase(&container.id, busy, true)?;
+        }
+        Ok(filled?)
+    }
 }
 
 fn configure(
     options: &CreateOptions,
     image: &Image,
     id: &ContainerId,
+    from: Vec<mounts::Donor>,
 ) -> Result<Config, ContainerError> {
+    let volumes_of_image = mounts::of_image(image);
     let invalid = |words: String| Err(ContainerError::Invalid(words));
     let of_image = image.config.config().clone().unwrap_or_default();
     let set = |strings: &Option<Vec<String>>| strings.clone().unwrap_or_default();
@@ -436,8 +478,23 @@ fn configure(
         attach: options.attach,
         stop_signal,
         stop_timeout: options.stop_timeout,
-        mounts: mounts(options)?,
-        binds: options.volumes.clone(),
+        mounts: mounts::mounts(options, &volumes_of_image, from)?,
+        binds: options
+            .volumes
+            .iter()
+            .filter(|volume| volume.contains(':'))
+            .cloned()
+            .collect(),
+        volumes: mounts::volume_places(options, &volumes_of_image),
+        volumes_from: options.volumes_from.clone(),
+        volume_driver: options.volume_driver.clone(),
+        asked_mounts: options.mounts.clone(),
+        tmpfs: options
+            .tmpfs
+            .iter()
+            .map(|text| text.split_once(':').unwrap_or((text, "")))
+            .map(|(target, options)| (target.to_owned(), options.to_owned()))
+            .collect(),
         read_only: options.read_only,
         network,
         network_mode,

@@ -1,5 +1,7 @@
 //! `inspect`: a container in Docker's JSON.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
@@ -7,11 +9,13 @@ use serde_json::json;
 use super::Config;
 use super::Container;
 use super::Health;
+use super::MountSpec;
 use super::Status;
 use crate::Engine;
 use crate::sandbox;
 use crate::sandbox::Mount;
 use crate::sandbox::MountSource;
+use crate::volume;
 
 /// How Docker writes a time that is none.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -37,6 +41,12 @@ impl Engine {
             .split_first()
             .map_or(("", &[][..]), |(path, rest)| (path, rest));
         let is_running = state.status.is_alive();
+        let mounts = config.mounts.iter().filter(|mount| {
+            // `--tmpfs` is shown in HostConfig alone.
+            let is_tmpfs = matches!(mount.source, MountSource::Tmpfs(_));
+            !(is_tmpfs && config.tmpfs.contains_key(&*mount.target.to_string_lossy()))
+        });
+        let mounts: Vec<Value> = mounts.map(|it| mount(it, self.root())).collect();
         let mut value = json!({
             "Id": id.as_str(),
             "Created": created.to_string(),
@@ -76,7 +86,7 @@ impl Engine {
                 "Name": "layerfs",
                 "Data": { "UpperDir": in_directory("upper"), "WorkDir": in_directory("work") },
             },
-            "Mounts": config.mounts.iter().map(mount).collect::<Vec<_>>(),
+            "Mounts": mounts,
             "Config": container_config(config),
             "NetworkSettings": {
                 "Ports": {},
@@ -103,6 +113,21 @@ impl Engine {
 }
 
 fn host_config(config: &Config) -> Value {
+    let mut value = limits_and_walls(config);
+    let asked = &config.asked_mounts;
+    value["Binds"] = json!(nullable(&config.binds));
+    if !asked.is_empty() {
+        value["Mounts"] = asked.iter().map(asked_mount).collect();
+    }
+    if !config.tmpfs.is_empty() {
+        value["Tmpfs"] = json!(config.tmpfs);
+    }
+    value["VolumesFrom"] = json!(nullable(&config.volumes_from));
+    value["VolumeDriver"] = json!(config.volume_driver);
+    value
+}
+
+fn limits_and_walls(config: &Config) -> Value {
     let (masked, read_only): (&[&str], &[&str]) = match config.privileged {
         true => (&[], &[]),
         false => (sandbox::MASKED, sandbox::READ_ONLY),
@@ -124,7 +149,6 @@ fn host_config(config: &Config) -> Value {
         })
         .collect();
     json!({
-        "Binds": config.binds,
         "ContainerIDFile": "",
         "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
         "NetworkMode": config.network_mode,
@@ -185,7 +209,10 @@ fn container_config(config: &Config) -> Value {
         "Env": config.env,
         "Cmd": nullable(&config.command),
         "Image": config.image,
-        "Volumes": null,
+        "Volumes": (!config.volumes.is_empty()).then(|| {
+            let places = config.volumes.iter();
+            places.map(|place| (place.clone(), json!({}))).collect::<serde_json::Map<_, _>>()
+        }),
         "WorkingDir": config.working_dir,
         "Entrypoint": config.entrypoint,
         "OnBuild": null,
@@ -199,17 +226,59 @@ fn nullable(values: &[String]) -> Option<&[String]> {
     (!values.is_empty()).then_some(values)
 }
 
-fn mount(mount: &Mount) -> Value {
-    let (kind, source) = match &mount.source {
-        MountSource::Bind(source) => ("bind", source.to_string_lossy().into_owned()),
-        MountSource::Tmpfs(_) => ("tmpfs", String::new()),
+fn mount(mount: &Mount, root: &Path) -> Value {
+    let mut value = match &mount.source {
+        MountSource::Bind(bind) => json!({
+            "Type": "bind",
+            "Source": bind.path.to_string_lossy(),
+            "Propagation": bind.propagation.as_str(),
+        }),
+        MountSource::Tmpfs(_) => json!({ "Type": "tmpfs", "Source": "", "Propagation": "" }),
+        MountSource::Volume(volume) => json!({
+            "Type": "volume",
+            "Name": volume.name,
+            "Source": volume::data_path(root, &volume.name).to_string_lossy(),
+            "Driver": volume::DRIVER,
+            "Propagation": "",
+        }),
     };
-    json!({
-        "Type": kind,
-        "Source": source,
-        "Destination": mount.target.to_string_lossy(),
-        "Mode": if mount.read_only { "ro" } else { "" },
-        "RW": !mount.read_only,
-        "Propagation": if kind == "bind" { "rprivate" } else { "" },
-    })
+    let is_named = matches!(&mount.source, MountSource::Volume(volume) if !volume.anonymous);
+    value["Destination"] = json!(mount.target.to_string_lossy());
+    value["Mode"] = match is_named && mount.mode.is_empty() {
+        // So Docker calls it.
+        true => json!("z"),
+        false => json!(mount.mode),
+    };
+    value["RW"] = json!(!mount.read_only);
+    value
+}
+
+/// Returns a mount as it was asked for, as Docker's HostConfig shows it.
+fn asked_mount(spec: &MountSpec) -> Value {
+    let mut value = json!({ "Type": spec.kind, "Target": spec.target });
+    if !spec.source.is_empty() {
+        value["Source"] = json!(spec.source);
+    }
+    if spec.read_only {
+        value["ReadOnly"] = json!(true);
+    }
+    if !spec.propagation.is_empty() {
+        value["BindOptions"]["Propagation"] = json!(spec.propagation);
+    }
+    if spec.recursion == sandbox::Recursion::Disabled {
+        value["BindOptions"]["NonRecursive"] = json!(true);
+    }
+    if spec.no_copy {
+        value["VolumeOptions"]["NoCopy"] = json!(true);
+    }
+    if !spec.subpath.is_empty() {
+        value["VolumeOptions"]["Subpath"] = json!(spec.subpath);
+    }
+    if !spec.labels.is_empty() {
+        value["VolumeOptions"]["Labels"] = json!(spec.labels);
+    }
+    if !spec.driver_opts.is_empty() {
+        value["VolumeOptions"]["DriverConfig"]["Options"] = json!(spec.driver_opts);
+    }
+    value
 }

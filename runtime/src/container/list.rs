@@ -106,7 +106,11 @@ impl ContainerFilter {
             && any(&self.volumes, &|volume| {
                 let mut mounts = container.config.mounts.iter();
                 mounts.any(|mount| {
-                    let is_source = matches!(&mount.source, MountSource::Bind(source) if source == Path::new(volume));
+                    let is_source = match &mount.source {
+                        MountSource::Bind(bind) => bind.path == Path::new(volume),
+                        MountSource::Volume(mounted) => mounted.name == volume,
+                        MountSource::Tmpfs(_) => false,
+                    };
                     is_source || mount.target == Path::new(volume)
                 })
             })

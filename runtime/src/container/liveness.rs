@@ -217,6 +217,8 @@ impl Engine {
         for id in unsettled.iter().filter(|id| !self.is_alive(id)) {
             self.bury(id)?;
         }
+        // Their containers may have gone just before whoever removed them.
+        self.sweep_doomed_volumes()?;
         Ok(())
     }
 
@@ -313,7 +315,7 @@ impl Engine {
         let attributes = [("exitCode", KILLED.to_string())];
         self.emit_container("die", id, &container.name, &container.config, &attributes);
         if container.state.status == Status::Removing || container.config.auto_remove {
-            return self.erase(id, busy);
+            return self.erase(id, busy, container.config.auto_remove);
         }
         let end = rows::End {
             code: KILLED,

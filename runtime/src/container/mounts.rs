@@ -1,257 +1,854 @@
-//! What a container has mounted: `--mount`, `--volume` and `--tmpfs`, read as Docker reads them.
+//! What a container has mounted: `--mount`, `--volume`, `--volumes-from`, `--tmpfs` and the image's volumes, by
+//! Docker's rules.
+//!
+//! What is written is first read into a [`MountSpec`], then checked as a whole. Of several on one place, a volume of
+//! the image gives way to all, what another container has to whatever was asked for; two of the others are an error.
 
+use std::collections::BTreeMap;
+use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::Container;
 use super::ContainerError;
 use super::CreateOptions;
-use super::names;
+use crate::Engine;
+use crate::image::Image;
+use crate::sandbox::Bind;
 use crate::sandbox::Mount;
 use crate::sandbox::MountSource;
+use crate::sandbox::Propagation;
+use crate::sandbox::Recursion;
+use crate::sandbox::VolumeMount;
+use crate::volume;
+use crate::volume::VolumeOptions;
 
-/// Reads `--mount`'s argument: `type=bind,source=/a,target=/b,readonly`.
-pub fn parse_mount(text: &str) -> Result<Mount, String> {
-    let (mut kind, mut source, mut target) = ("volume", None, None);
-    let mut read_only = false;
-    let mut tmpfs = Vec::new();
-    for field in text.split(',') {
-        let (key, value) = field.split_once('=').unwrap_or((field, ""));
-        let bool_value = || match value {
-            "" | "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(format!("invalid value for {key}: {value}")),
+/// A mount as it was asked for, not yet checked: Docker's `Mount`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountSpec {
+    /// `bind`, `volume`, `tmpfs`.
+    pub kind: String,
+    /// The host's path, or the volume's name; nothing for a volume without a name.
+    pub source: String,
+    /// Where in the container.
+    pub target: String,
+    /// Whether the container may only read it.
+    pub read_only: bool,
+    /// How mounts propagate, of a `bind`; nothing is `rprivate`.
+    pub propagation: String,
+    /// What becomes of what is mounted below, of a `bind`.
+    pub recursion: Recursion,
+    /// Whether a directory is made if there is none, of a `bind`.
+    pub create_source: bool,
+    /// Whether a `volume` stays empty if it is.
+    pub no_copy: bool,
+    /// The part of a `volume` that is shown; nothing is all.
+    pub subpath: String,
+    /// A `volume`'s driver, if it is made.
+    pub driver: String,
+    /// Its driver's options then.
+    pub driver_opts: BTreeMap<String, String>,
+    /// Its labels then.
+    pub labels: BTreeMap<String, String>,
+    /// Options of a `tmpfs`.
+    pub tmpfs: Vec<String>,
+    /// How it was written: `ro,z`.
+    pub mode: String,
+}
+
+impl MountSpec {
+    /// Checks the whole; whether a source is there is another matter.
+    fn mount(&self) -> Result<Mount, String> {
+        let kind = &self.kind;
+        self.checked()
+            .map_err(|why| format!("invalid mount config for type {kind:?}: {why}"))
+    }
+
+    fn checked(&self) -> Result<Mount, String> {
+        let source = match self.kind.as_str() {
+            "bind" | "volume" | "tmpfs" if self.target.is_empty() => {
+                return Err("field Target must not be empty".to_owned());
+            }
+            "bind" => MountSource::Bind(self.bind()?),
+            "volume" => MountSource::Volume(self.volume()),
+            "tmpfs" if !self.source.is_empty() => {
+                return Err("field Source must not be specified".to_owned());
+            }
+            "tmpfs" => MountSource::Tmpfs(self.tmpfs.join(",")),
+            _ => return Err("mount type unknown".to_owned()),
         };
-        match key.to_ascii_lowercase().as_str() {
-            "type" => kind = value,
-            "source" | "src" => source = Some(value),
-            "target" | "dst" | "destination" => target = Some(value),
-            "readonly" | "ro" => read_only = bool_value()?,
-            "bind-propagation" if matches!(value, "private" | "rprivate") => {}
-            "bind-propagation" => return Err(format!("invalid propagation mode: {value}")),
-            "consistency" => {}
-            "tmpfs-size" => {
-                let digits = value.trim_end_matches(|it: char| it.is_ascii_alphabetic());
-                let unit = &value[digits.len()..];
-                let units = [
-                    "", "b", "k", "kb", "kib", "m", "mb", "mib", "g", "gb", "gib",
-                ];
-                let is_size = digits.parse::<u64>().is_ok()
-                    && units.contains(&unit.to_ascii_lowercase().as_str());
-                if !is_size {
-                    return Err(format!("invalid value for {key}: {value}"));
-                }
-                let unit = unit.get(..1).unwrap_or("").to_ascii_lowercase();
-                tmpfs.push(format!("size={digits}{}", unit.trim_start_matches('b')));
-            }
-            "tmpfs-mode" => {
-                if u32::from_str_radix(value, 8).is_err() {
-                    return Err(format!("invalid value for {key}: {value}"));
-                }
-                tmpfs.push(format!("mode={value}"));
-            }
-            _ => return Err(format!("unexpected key '{key}' in '{field}'")),
-        }
+        Ok(Mount {
+            source,
+            target: clean_target(&self.target)?,
+            read_only: self.read_only,
+            mode: self.mode.clone(),
+        })
     }
-    let target = target.filter(|target| !target.is_empty());
-    let target = target.ok_or_else(|| "target is required".to_owned())?;
-    let source = match (kind, source) {
-        ("bind", Some(source)) if source.starts_with('/') => {
-            MountSource::Bind(PathBuf::from(source))
-        }
-        ("bind", Some(source)) if !source.is_empty() => {
-            return Err(format!(
-                "invalid mount path: '{source}' mount path must be absolute"
-            ));
-        }
-        ("bind", _) => {
-            return Err(
-                "invalid mount config for type \"bind\": field Source must not be empty".into(),
-            );
-        }
-        ("tmpfs", None) => MountSource::Tmpfs(tmpfs.join(",")),
-        ("tmpfs", Some(_)) => {
-            return Err(
-                "invalid mount config for type \"tmpfs\": field Source must not be specified"
-                    .into(),
-            );
-        }
-        ("volume", _) => {
-            return Err(
-                "named volumes are not supported yet; use type=bind with an absolute path".into(),
-            );
-        }
-        (kind, _) => return Err(format!("invalid mount type: {kind}")),
-    };
-    Ok(Mount {
-        source,
-        target: clean_target(target, text).map_err(|error| error.to_string())?,
-        read_only,
-    })
-}
 
-pub(super) fn mounts(options: &CreateOptions) -> Result<Vec<Mount>, ContainerError> {
-    let mut mounts = options.mounts.clone();
-    for mount in &mounts {
-        if let MountSource::Bind(source) = &mount.source
-            && !source.exists()
-        {
-            return Err(ContainerError::Invalid(format!(
-                "invalid mount config for type \"bind\": bind source path does not exist: {}",
-                source.display()
-            )));
+    fn bind(&self) -> Result<Bind, String> {
+        if self.source.is_empty() {
+            return Err("field Source must not be empty".to_owned());
+        }
+        if !self.source.starts_with('/') {
+            return Err(not_absolute(&self.source));
+        }
+        let propagation = match self.propagation.as_str() {
+            "" => Propagation::default(),
+            word => Propagation::parse(word)
+                .ok_or_else(|| format!("invalid propagation mode: {word}"))?,
+        };
+        Ok(Bind {
+            path: PathBuf::from(&self.source),
+            propagation,
+            recursion: self.recursion,
+            create: self.create_source,
+        })
+    }
+
+    fn volume(&self) -> VolumeMount {
+        let subpath = Some(&self.subpath).filter(|path| !path.is_empty());
+        let mut labels = self.labels.clone();
+        if self.source.is_empty() {
+            labels.insert(volume::ANONYMOUS_LABEL.to_owned(), String::new());
+        }
+        VolumeMount {
+            name: match self.source.as_str() {
+                "" => volume::anonymous_name(),
+                name => name.to_owned(),
+            },
+            anonymous: self.source.is_empty(),
+            no_copy: self.no_copy,
+            subpath: subpath.map(PathBuf::from),
+            driver_opts: self.driver_opts.clone(),
+            labels,
         }
     }
-    for volume in &options.volumes {
-        mounts.push(parse_volume(volume)?);
-    }
-    for tmpfs in &options.tmpfs {
-        let (target, parameters) = tmpfs.split_once(':').unwrap_or((tmpfs, ""));
-        mounts.push(Mount {
-            source: MountSource::Tmpfs(parameters.to_owned()),
-            target: clean_target(target, tmpfs)?,
-            read_only: false,
-        });
-    }
-    match crate::sandbox::duplicate(&mounts) {
-        Some(target) => Err(ContainerError::Invalid(format!(
-            "Duplicate mount point: {}",
-            target.display()
-        ))),
-        None => Ok(mounts),
+
+    /// Refuses a volume that cannot be made.
+    fn check_volume(&self) -> Result<(), ContainerError> {
+        if self.kind == "volume" && !self.source.is_empty() {
+            let options = VolumeOptions {
+                name: None,
+                driver: self.driver.clone(),
+                driver_opts: self.driver_opts.clone(),
+                labels: BTreeMap::new(),
+            };
+            volume::check_options(&self.source, &options)?;
+        }
+        Ok(())
     }
 }
 
-/// Reads `source:target[:mode]`. A source that is not there is made when the container starts.
-fn parse_volume(volume: &str) -> Result<Mount, ContainerError> {
-    let invalid = || ContainerError::Invalid(format!("invalid volume specification: '{volume}'"));
-    let fields: Vec<&str> = volume.split(':').collect();
-    let (source, target, mode) = match fields.as_slice() {
-        [source, target] => (*source, *target, ""),
-        [source, target, mode] => (*source, *target, *mode),
-        _ => return Err(invalid()),
-    };
-    if source.is_empty() || target.is_empty() {
-        return Err(invalid());
-    }
-    let mut read_only = false;
-    for option in mode.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => read_only = true,
-            "rw" | "z" | "Z" | "rprivate" | "private" => {}
-            _ => {
-                return Err(ContainerError::Invalid(format!("invalid mode: {mode}")));
-            }
-        }
-    }
-    if !source.starts_with('/') {
-        let is_name = source.len() >= 2 && names::is_valid(source);
-        return Err(ContainerError::Invalid(match is_name {
-            true => format!(
-                "create {source}: named volumes are not supported yet; use an absolute path"
-            ),
-            false => format!(
-                "create {source}: {source:?} includes invalid characters for a local volume name, only \
-                 \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute \
-                 path"
-            ),
-        }));
-    }
-    Ok(Mount {
-        source: MountSource::Bind(PathBuf::from(source)),
-        target: clean_target(target, volume)?,
-        read_only,
-    })
+fn not_absolute(path: &str) -> String {
+    format!("invalid mount path: '{path}' mount path must be absolute")
 }
 
 /// Returns the target without `.`, `..` and double slashes.
-fn clean_target(target: &str, whole: &str) -> Result<PathBuf, ContainerError> {
-    let invalid = |why: &str| {
-        Err(ContainerError::Invalid(format!(
-            "invalid volume specification: '{whole}': {why}"
-        )))
-    };
+fn clean_target(target: &str) -> Result<PathBuf, String> {
     if !target.starts_with('/') {
-        return invalid("invalid mount config for type \"bind\": mount path must be absolute");
+        return Err(not_absolute(target));
     }
+    let clean = cleaned(target);
+    match clean.parent() {
+        Some(_) => Ok(clean),
+        None => Err("invalid specification: destination can't be '/'".to_owned()),
+    }
+}
+
+fn cleaned(path: &str) -> PathBuf {
     let mut clean = PathBuf::from("/");
-    for component in Path::new(target).components() {
+    for component in Path::new(path).components() {
         match component {
-            std::path::Component::Normal(name) => clean.push(name),
-            std::path::Component::ParentDir => {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
                 clean.pop();
             }
             _ => {}
         }
     }
-    match clean.parent() {
-        Some(_) => Ok(clean),
-        None => invalid("destination can't be '/'"),
+    clean
+}
+
+/// Reads `--mount`'s argument: `type=bind,source=/a,target=/b,readonly`.
+pub fn parse_mount(text: &str) -> Result<MountSpec, String> {
+    let mut spec = MountSpec {
+        kind: "volume".to_owned(),
+        ..MountSpec::default()
+    };
+    let mut groups: Vec<&str> = Vec::new();
+    for field in csv_fields(text)? {
+        let (key, value) = match field.split_once('=') {
+            Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
+            None => (field.to_ascii_lowercase(), None),
+        };
+        let of_kind = ["bind-", "volume-", "tmpfs-"];
+        groups.extend(of_kind.iter().filter(|it| key.starts_with(**it)));
+        read_field(&mut spec, &field, &key, value)?;
+    }
+    if spec.target.is_empty() {
+        return Err("target is required".to_owned());
+    }
+    let own = format!("{}-", spec.kind);
+    if let Some(group) = groups.into_iter().find(|group| *group != own) {
+        let kind = &spec.kind;
+        return Err(format!(
+            "cannot mix '{group}*' options with mount type '{kind}'"
+        ));
+    }
+    let requires = |what: &str| {
+        let recursion = match spec.recursion {
+            Recursion::Writable => "writable",
+            _ => "readonly",
+        };
+        Err(format!(
+            "option 'bind-recursive={recursion}' requires '{what}' to be specified in conjunction"
+        ))
+    };
+    match spec.recursion {
+        Recursion::Writable | Recursion::Readonly if !spec.read_only => requires("readonly"),
+        Recursion::Readonly if spec.propagation != "rprivate" => {
+            requires("bind-propagation=rprivate")
+        }
+        _ => Ok(spec),
     }
 }
+
+fn read_field(
+    spec: &mut MountSpec,
+    field: &str,
+    key: &str,
+    value: Option<&str>,
+) -> Result<(), String> {
+    let invalid = |value: &str| format!("invalid value for {key}: {value}");
+    let switch = || match value {
+        None | Some("true" | "1") => Ok(true),
+        Some("false" | "0") => Ok(false),
+        Some(value) => Err(invalid(value)),
+    };
+    match key {
+        "readonly" | "ro" => {
+            spec.read_only = switch()?;
+            return Ok(());
+        }
+        "volume-nocopy" => {
+            spec.no_copy = switch()?;
+            return Ok(());
+        }
+        "bind-nonrecursive" => {
+            spec.recursion = match switch()? {
+                true => Recursion::Disabled,
+                false => Recursion::Enabled,
+            };
+            return Ok(());
+        }
+        _ => {}
+    }
+    let value = value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))?;
+    let pair = || {
+        let (name, value) = value.split_once('=').unwrap_or((value, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    match key {
+        "type" => spec.kind = value.to_ascii_lowercase(),
+        "source" | "src" => spec.source = value.to_owned(),
+        "target" | "dst" | "destination" => spec.target = value.to_owned(),
+        "consistency" => {}
+        "bind-propagation" => spec.propagation = value.to_owned(),
+        "bind-recursive" => {
+            spec.recursion = match value {
+                "enabled" => Recursion::Enabled,
+                "disabled" => Recursion::Disabled,
+                "writable" => Recursion::Writable,
+                "readonly" => Recursion::Readonly,
+                _ => {
+                    return Err(format!(
+                        "{} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")",
+                        invalid(value)
+                    ));
+                }
+            };
+        }
+        "volume-subpath" => spec.subpath = value.to_owned(),
+        "volume-driver" => spec.driver = value.to_owned(),
+        "volume-opt" => spec.driver_opts.extend([pair()]),
+        "volume-label" => spec.labels.extend([pair()]),
+        "tmpfs-size" => {
+            let size = crate::byte_size::parse(value).ok_or_else(|| invalid(value))?;
+            spec.tmpfs.push(format!("size={size}"));
+        }
+        "tmpfs-mode" => {
+            u32::from_str_radix(value, 8).map_err(|_| invalid(value))?;
+            spec.tmpfs.push(format!("mode={value}"));
+        }
+        _ => return Err(format!("unexpected key '{key}' in '{field}'")),
+    }
+    Ok(())
+}
+
+/// Splits at commas; a field in double quotes may contain some, and two double quotes for one.
+fn csv_fields(text: &str) -> Result<Vec<String>, String> {
+    if text.is_empty() {
+        return Err("EOF".to_owned());
+    }
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let mut field = String::new();
+        if let Some(quoted) = rest.strip_prefix('"') {
+            rest = quoted;
+            loop {
+                let (part, after) = rest
+                    .split_once('"')
+                    .ok_or_else(|| format!("a quote is not closed in '{text}'"))?;
+                field.push_str(part);
+                rest = match after.strip_prefix('"') {
+                    Some(after) => after,
+                    None => {
+                        rest = after;
+                        break;
+                    }
+                };
+                field.push('"');
+            }
+            if !rest.is_empty() && !rest.starts_with(',') {
+                return Err(format!("a quote within a field in '{text}'"));
+            }
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            field.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
+        fields.push(field);
+        match rest.strip_prefix(',') {
+            Some(after) => rest = after,
+            None => return Ok(fields),
+        }
+    }
+}
+
+/// Reads `--volume`'s argument: `target`, or `source:target[:mode]`.
+fn parse_volume(text: &str, driver: &str) -> Result<MountSpec, ContainerError> {
+    let invalid = |words: String| Err(ContainerError::Invalid(words));
+    let fields: Vec<&str> = text.split(':').collect();
+    if text.is_empty() {
+        return invalid("invalid empty volume spec".to_owned());
+    }
+    if fields.len() > 3 {
+        return invalid(format!("invalid volume specification: '{text}'"));
+    }
+    if fields.iter().any(|field| field.is_empty()) {
+        return invalid(format!(
+            "invalid spec: {text}: empty section between colons"
+        ));
+    }
+    let mut spec = MountSpec::default();
+    match fields.as_slice() {
+        // A relative place is the root's.
+        [target] => spec.target = format!("/{target}"),
+        [source, target, mode @ ..] => {
+            spec.source = (*source).to_owned();
+            spec.target = (*target).to_owned();
+            spec.mode = mode.first().map_or("", |mode| *mode).to_owned();
+        }
+        [] => {}
+    }
+    if fields.len() == 1 && clean_target(&spec.target).is_err() {
+        return invalid(format!(
+            "invalid volume specification: '{text}': destination can't be '/'"
+        ));
+    }
+    spec.kind = match spec.source.starts_with('/') {
+        true => "bind".to_owned(),
+        false => "volume".to_owned(),
+    };
+    if spec.kind == "volume" {
+        spec.driver = driver.to_owned();
+    }
+    spec.create_source = true;
+    read_mode(&mut spec).map_err(|why| {
+        ContainerError::Invalid(match why {
+            BadMode::Word => format!("invalid mode: {}", spec.mode),
+            BadMode::Field(field) => format!(
+                "invalid volume specification: '{text}': invalid mount config for type {:?}: field {field} must not be \
+                 specified",
+                spec.kind
+            ),
+        })
+    })?;
+    Ok(spec)
+}
+
+/// What is wrong with a mode: a word, or a field that mounts of its kind do not have.
+enum BadMode {
+    Word,
+    Field(&'static str),
+}
+
+/// Reads the words of a mode, each kind of them once at most.
+fn read_mode(spec: &mut MountSpec) -> Result<(), BadMode> {
+    let (mut access, mut label, mut propagation, mut copy) = (0, 0, 0, 0);
+    for word in spec.mode.split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "ro" | "rw" => {
+                access += 1;
+                spec.read_only = word == "ro";
+            }
+            "z" | "Z" => label += 1,
+            "nocopy" => {
+                copy += 1;
+                spec.no_copy = true;
+            }
+            "consistent" | "cached" | "delegated" => {}
+            word if Propagation::parse(word).is_some() => {
+                propagation += 1;
+                spec.propagation = word.to_owned();
+            }
+            _ => return Err(BadMode::Word),
+        }
+    }
+    match (spec.kind.as_str(), propagation, copy) {
+        _ if [access, label, propagation, copy]
+            .iter()
+            .any(|count| *count > 1) =>
+        {
+            Err(BadMode::Word)
+        }
+        ("volume", 1, _) => Err(BadMode::Field("BindOptions")),
+        ("bind", _, 1) => Err(BadMode::Field("VolumeOptions")),
+        _ => Ok(()),
+    }
+}
+
+/// The words of `--tmpfs`, and the beginnings of those that have a value.
+const TMPFS_WORDS: [&str; 19] = [
+    "ro",
+    "rw",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "sync",
+    "async",
+    "defaults",
+];
+const TMPFS_VALUES: [&str; 8] = [
+    "size=",
+    "mode=",
+    "uid=",
+    "gid=",
+    "nr_inodes=",
+    "nr_blocks=",
+    "mpol=",
+    "huge=",
+];
+
+fn parse_tmpfs(text: &str) -> Result<Mount, ContainerError> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let bad = options
+        .split(',')
+        .filter(|word| !word.is_empty())
+        .find(|word| {
+            let has_value = TMPFS_VALUES.iter().any(|name| word.starts_with(name));
+            !has_value && !TMPFS_WORDS.contains(word)
+        });
+    if let Some(word) = bad {
+        return Err(ContainerError::Invalid(format!(
+            "invalid tmpfs option [{word:?}]"
+        )));
+    }
+    Ok(Mount {
+        source: MountSource::Tmpfs(options.to_owned()),
+        target: clean_target(target).map_err(ContainerError::Invalid)?,
+        read_only: false,
+        mode: String::new(),
+    })
+}
+
+/// What another container has, for `--volumes-from`.
+pub(super) struct Donor {
+    mounts: Vec<Mount>,
+    read_only: bool,
+}
+
+impl Engine {
+    /// Finds the containers that `--volumes-from` names.
+    pub(super) fn volumes_from(&self, texts: &[String]) -> Result<Vec<Donor>, ContainerError> {
+        let one = |text: &String| {
+            let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+            let mut spec = MountSpec {
+                mode: mode.to_owned(),
+                ..MountSpec::default()
+            };
+            if name.is_empty() || read_mode(&mut spec).is_err() {
+                return Err(ContainerError::Invalid(match name {
+                    "" => format!("invalid volumes-from specification: {text:?}"),
+                    _ => format!("invalid mode: {mode}"),
+                }));
+            }
+            let container: Container = self.container(name)?;
+            Ok(Donor {
+                mounts: container.config.mounts,
+                read_only: spec.read_only,
+            })
+        };
+        texts.iter().map(one).collect()
+    }
+}
+
+/// Returns what the container has mounted.
+pub(super) fn mounts(
+    options: &CreateOptions,
+    of_image: &[String],
+    from: Vec<Donor>,
+) -> Result<Vec<Mount>, ContainerError> {
+    let mut found = BTreeMap::new();
+    for one in from {
+        for mut mount in one.mounts {
+            mount.read_only |= one.read_only;
+            if let MountSource::Volume(volume) = &mut mount.source {
+                volume.no_copy = true;
+            }
+            if !matches!(mount.source, MountSource::Tmpfs(_)) {
+                found.insert(mount.target.clone(), mount);
+            }
+        }
+    }
+    let mut anonymous = Vec::new();
+    let mut asked = BTreeMap::new();
+    let mut add = |mount: Mount| match asked.insert(mount.target.clone(), mount) {
+        Some(before) => Err(ContainerError::Invalid(format!(
+            "Duplicate mount point: {}",
+            before.target.display()
+        ))),
+        None => Ok(()),
+    };
+    for text in &options.volumes {
+        let spec = parse_volume(text, &options.volume_driver)?;
+        let mount = spec.mount().map_err(|why| {
+            ContainerError::Invalid(format!("invalid volume specification: '{text}': {why}"))
+        })?;
+        spec.check_volume()?;
+        match spec.source.is_empty() {
+            true => anonymous.push(mount),
+            false => add(mount)?,
+        }
+    }
+    let mut tmpfs = Vec::new();
+    for text in &options.tmpfs {
+        let mount = parse_tmpfs(text)?;
+        add(mount.clone())?;
+        tmpfs.push(mount);
+    }
+    for spec in &options.mounts {
+        let mount = spec.mount().map_err(ContainerError::Invalid)?;
+        spec.check_volume()?;
+        if let MountSource::Bind(bind) = &mount.source
+            && !bind.create
+            && !bind.path.exists()
+        {
+            return Err(ContainerError::Invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                bind.path.display()
+            )));
+        }
+        // A tmpfs on the same place lies over it.
+        if !tmpfs.iter().any(|tmpfs| tmpfs.target == mount.target) {
+            add(mount)?;
+        }
+    }
+    found.extend(asked);
+    for target in of_image {
+        let spec = MountSpec {
+            kind: "volume".to_owned(),
+            target: format!("/{target}"),
+            driver: options.volume_driver.clone(),
+            ..MountSpec::default()
+        };
+        let mount = spec.mount().map_err(|why| {
+            ContainerError::Invalid(format!("invalid volume specification: '{target}': {why}"))
+        })?;
+        anonymous.push(mount);
+    }
+    for mount in anonymous {
+        found.entry(mount.target.clone()).or_insert(mount);
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Returns the places of volumes that nobody names: those of the image and of `--volume`.
+pub(super) fn volume_places(options: &CreateOptions, of_image: &[String]) -> Vec<String> {
+    let asked = options.volumes.iter().filter(|text| !text.contains(':'));
+    let mut places: Vec<String> = of_image
+        .iter()
+        .chain(asked)
+        .map(|place| cleaned(place).to_string_lossy().into_owned())
+        .collect();
+    places.sort();
+    places.dedup();
+    places
+}
+
+/// Returns the places of the image's volumes.
+pub(super) fn of_image(image: &Image) -> Vec<String> {
+    let volumes = image.raw_config["config"]["Volumes"].as_object();
+    volumes
+        .into_iter()
+        .flat_map(|volumes| volumes.keys().cloned())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn all(options: &CreateOptions) -> Result<Vec<Mount>, String> {
+        mounts(options, &[], Vec::new()).map_err(|error| error.to_string())
+    }
+
     fn volume(text: &str) -> Result<(PathBuf, bool), String> {
-        parse_volume(text)
-            .map(|mount| (mount.target, mount.read_only))
-            .map_err(|error| error.to_string())
+        let options = CreateOptions {
+            volumes: vec![text.to_owned()],
+            ..CreateOptions::default()
+        };
+        let mount = all(&options)?.remove(0);
+        Ok((mount.target, mount.read_only))
     }
 
     #[test]
     fn volumes_are_read_as_docker_reads_them() {
         assert_eq!(volume("/a:/b"), Ok(("/b".into(), false)));
         assert_eq!(volume("/a:/b/../c/:ro"), Ok(("/c".into(), true)));
-        let error = |text| volume(text).expect_err("not a volume");
-        assert_eq!(
-            error("a:/b:ro:z:q"),
-            "invalid volume specification: 'a:/b:ro:z:q'"
-        );
-        assert!(error("bad/name:/b").starts_with("create bad/name: \"bad/name\" includes invalid"));
-        assert!(error("/a:b").contains("must be absolute"));
-        assert!(error("/a:/").contains("can't be '/'"));
-        assert!(error("/a:/b:rx").contains("invalid mode: rx"));
+        assert_eq!(volume("named:/b:ro,z,nocopy"), Ok(("/b".into(), true)));
+        assert_eq!(volume("/b"), Ok(("/b".into(), false)));
+        assert_eq!(volume("b"), Ok(("/b".into(), false)));
+        for (text, words) in [
+            ("a:/b:ro:z:q", "invalid volume specification: 'a:/b:ro:z:q'"),
+            ("", "invalid empty volume spec"),
+            (":/x", "invalid spec: :/x: empty section between colons"),
+            ("v1:", "invalid spec: v1:: empty section between colons"),
+            ("/a:/b:rx", "invalid mode: rx"),
+            ("/a:/b:ro,rw", "invalid mode: ro,rw"),
+            ("/a:/b:shared,slave", "invalid mode: shared,slave"),
+            (
+                "v1:/b:shared",
+                "invalid volume specification: 'v1:/b:shared': invalid mount config for type \"volume\": field \
+                 BindOptions must not be specified",
+            ),
+            (
+                "/a:/b:nocopy",
+                "invalid volume specification: '/a:/b:nocopy': invalid mount config for type \"bind\": field \
+                 VolumeOptions must not be specified",
+            ),
+            (
+                "v1:data",
+                "invalid volume specification: 'v1:data': invalid mount config for type \"volume\": invalid mount \
+                 path: 'data' mount path must be absolute",
+            ),
+            (
+                "/a:/",
+                "invalid volume specification: '/a:/': invalid mount config for type \"bind\": invalid specification: \
+                 destination can't be '/'",
+            ),
+        ] {
+            assert_eq!(volume(text), Err(words.to_owned()), "{text}");
+        }
+        let words = volume("bad/name:/b").expect_err("no name");
+        assert!(words.starts_with("create bad/name: \"bad/name\" includes invalid"));
+        assert!(volume("/").is_err());
     }
 
     #[test]
-    fn two_mounts_on_one_place_are_refused() {
-        let options = CreateOptions {
-            volumes: vec!["/tmp:/b".into(), "/etc:/b/".into()],
+    fn two_mounts_on_one_place_are_refused_and_anonymous_ones_give_way() {
+        let options = |volumes: &[&str], tmpfs: &[&str]| CreateOptions {
+            volumes: volumes.iter().map(|it| (*it).to_owned()).collect(),
+            tmpfs: tmpfs.iter().map(|it| (*it).to_owned()).collect(),
             ..CreateOptions::default()
         };
-        let error = mounts(&options).expect_err("a duplicate");
-        assert_eq!(error.to_string(), "Duplicate mount point: /b");
+        for (volumes, tmpfs) in [
+            (&["/tmp:/b", "/etc:/b/"][..], &[][..]),
+            (&["/tmp:/b"], &["/b"]),
+            (&[], &["/b", "/b"]),
+        ] {
+            assert_eq!(
+                all(&options(volumes, tmpfs)),
+                Err("Duplicate mount point: /b".to_owned())
+            );
+        }
+        let found = all(&options(&["/b", "/etc:/b"], &[])).expect("mounts");
+        assert!(matches!(
+            &found[..],
+            [Mount {
+                source: MountSource::Bind(_),
+                ..
+            }]
+        ));
+        let images = ["/b".to_owned(), "/c".to_owned()];
+        let found = mounts(&options(&["v1:/b"], &[]), &images, Vec::new()).expect("mounts");
+        let names: Vec<bool> = found
+            .iter()
+            .map(|mount| matches!(&mount.source, MountSource::Volume(volume) if volume.anonymous))
+            .collect();
+        assert_eq!(names, [false, true]);
+    }
+
+    #[test]
+    fn what_another_container_has_gives_way_to_what_is_asked_for() {
+        let mount = |target: &str| Mount {
+            source: MountSource::Volume(VolumeMount {
+                name: "theirs".to_owned(),
+                ..VolumeMount::default()
+            }),
+            target: target.into(),
+            read_only: false,
+            mode: String::new(),
+        };
+        let from = Donor {
+            mounts: vec![mount("/a"), mount("/b")],
+            read_only: true,
+        };
+        let options = CreateOptions {
+            volumes: vec!["ours:/b".into()],
+            ..CreateOptions::default()
+        };
+        let found = mounts(&options, &[], vec![from]).expect("mounts");
+        let found: Vec<(&str, bool)> = found
+            .iter()
+            .map(|mount| match &mount.source {
+                MountSource::Volume(volume) => (volume.name.as_str(), mount.read_only),
+                _ => ("", false),
+            })
+            .collect();
+        assert_eq!(found, [("theirs", true), ("ours", false)]);
     }
 
     #[test]
     fn mounts_are_read_key_by_key() {
-        let mount = parse_mount("type=bind,src=/a,dst=/b/../c,ro").expect("a mount");
-        assert_eq!(mount.source, MountSource::Bind("/a".into()));
-        assert_eq!((mount.target, mount.read_only), ("/c".into(), true));
-        let mount = parse_mount("type=tmpfs,target=/t,tmpfs-size=64MB,tmpfs-mode=1770");
-        let mount = mount.expect("a mount");
+        let mount = |text: &str| parse_mount(text)?.mount();
+        let bind = mount("type=bind,src=/a,dst=/b/../c,ro,bind-propagation=rslave").expect("bind");
+        let MountSource::Bind(source) = &bind.source else {
+            panic!("no bind: {bind:?}");
+        };
         assert_eq!(
-            mount.source,
-            MountSource::Tmpfs("size=64m,mode=1770".into())
+            (source.path.as_path(), source.propagation),
+            (Path::new("/a"), Propagation::RSlave)
         );
+        assert_eq!((bind.target, bind.read_only), ("/c".into(), true));
+        let tmpfs = mount("type=tmpfs,target=/t,tmpfs-size=64MB,tmpfs-mode=1770").expect("tmpfs");
+        assert_eq!(
+            tmpfs.source,
+            MountSource::Tmpfs("size=67108864,mode=1770".into())
+        );
+        let volume = mount(
+            "src=v1,dst=/v,volume-nocopy,volume-label=a=b,volume-opt=type=nfs,\"volume-opt=o=addr=1,rw\",\
+             volume-subpath=a/b",
+        );
+        let volume = volume.expect("volume");
+        let MountSource::Volume(volume) = volume.source else {
+            panic!("no volume");
+        };
+        assert!(volume.no_copy && !volume.anonymous);
+        assert_eq!(volume.driver_opts["o"], "addr=1,rw");
+        assert_eq!(volume.labels["a"], "b");
+        assert_eq!(volume.subpath, Some("a/b".into()));
+    }
+
+    #[test]
+    fn bad_mounts_are_told_by_what_is_wrong_with_them() {
         for (text, words) in [
+            ("", "EOF"),
             ("type=bind,foo=bar", "unexpected key 'foo' in 'foo=bar'"),
             ("type=bind,src=/a", "target is required"),
-            ("type=bind,dst=/b", "field Source must not be empty"),
-            ("type=bind,src=a,dst=/b", "mount path must be absolute"),
+            ("dst=/x,foo", "invalid field 'foo' must be a key=value pair"),
+            ("dst=/x,ro=maybe", "invalid value for ro: maybe"),
             (
-                "type=tmpfs,src=/a,dst=/b",
-                "field Source must not be specified",
+                "dst=/b,tmpfs-size=1m",
+                "cannot mix 'tmpfs-*' options with mount type 'volume'",
             ),
-            ("type=nosuch,dst=/b", "invalid mount type: nosuch"),
+            (
+                "type=bind,src=/a,dst=/b,volume-nocopy",
+                "cannot mix 'volume-*' options with mount type 'bind'",
+            ),
             (
                 "type=tmpfs,dst=/b,tmpfs-size=x",
                 "invalid value for tmpfs-size: x",
             ),
-            ("type=bind,src=/a,dst=b", "must be absolute"),
+            (
+                "type=tmpfs,dst=/b,tmpfs-mode=9",
+                "invalid value for tmpfs-mode: 9",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=readonly",
+                "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction",
+            ),
+            (
+                "dst=/b,\"volume-opt=o",
+                "a quote is not closed in 'dst=/b,\"volume-opt=o'",
+            ),
         ] {
-            let error = parse_mount(text).expect_err("not a mount");
-            assert!(error.contains(words), "{text}: {error}");
+            assert_eq!(parse_mount(text), Err(words.to_owned()), "{text}");
+        }
+        for (text, words) in [
+            (
+                "type=bind,dst=/b",
+                "invalid mount config for type \"bind\": field Source must not be empty",
+            ),
+            (
+                "type=bind,src=a,dst=/b",
+                "invalid mount config for type \"bind\": invalid mount path: 'a' mount path must be absolute",
+            ),
+            (
+                "type=bind,src=/a,dst=b",
+                "invalid mount config for type \"bind\": invalid mount path: 'b' mount path must be absolute",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-propagation=x",
+                "invalid mount config for type \"bind\": invalid propagation mode: x",
+            ),
+            (
+                "type=tmpfs,src=/a,dst=/b",
+                "invalid mount config for type \"tmpfs\": field Source must not be specified",
+            ),
+            (
+                "type=nosuch,dst=/b",
+                "invalid mount config for type \"nosuch\": mount type unknown",
+            ),
+            (
+                "type=volume,dst=/",
+                "invalid mount config for type \"volume\": invalid specification: destination can't be '/'",
+            ),
+        ] {
+            let spec = parse_mount(text).expect("readable");
+            assert_eq!(spec.mount().map(drop), Err(words.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_has_options_of_its_own() {
+        assert!(parse_tmpfs("/x:size=1m,mode=1777,noexec").is_ok());
+        for (text, words) in [
+            (
+                "rel",
+                "invalid mount path: 'rel' mount path must be absolute",
+            ),
+            ("/", "invalid specification: destination can't be '/'"),
+            ("/x:foo", "invalid tmpfs option [\"foo\"]"),
+        ] {
+            let error = parse_tmpfs(text).expect_err("not a tmpfs");
+            assert_eq!(error.to_string(), words);
         }
     }
 }

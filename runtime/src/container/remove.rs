@@ -12,8 +12,14 @@ use crate::Engine;
 use crate::frame::Request;
 
 impl Engine {
-    /// Removes a container; one that runs is killed first if `force` says so.
-    pub fn remove_container(&self, name: &str, force: bool) -> Result<(), ContainerError> {
+    /// Removes a container, and with `volumes` those of its volumes that nobody has named; one that runs is killed first
+    /// if `force` says so.
+    pub fn remove_container(
+        &self,
+        name: &str,
+        force: bool,
+        volumes: bool,
+    ) -> Result<(), ContainerError> {
         let container = self.container(name)?;
         let id = container.id;
         if container.state.status.is_alive() {
@@ -37,12 +43,17 @@ impl Engine {
             busy.sweep();
             return Ok(());
         }
-        self.erase(&id, &busy)
+        self.erase(&id, &busy, volumes)
     }
 
-    /// Takes away everything of a dead container that is kept busy.
-    pub(crate) fn erase(&self, id: &ContainerId, busy: &Busy) -> Result<(), ContainerError> {
-        self.erase_files_and_row(id, Durability::Machine)?;
+    /// Takes away everything of a dead container that is kept busy; its anonymous volumes if `volumes` says so.
+    pub(crate) fn erase(
+        &self,
+        id: &ContainerId,
+        busy: &Busy,
+        volumes: bool,
+    ) -> Result<(), ContainerError> {
+        self.erase_files_and_row(id, Durability::Machine, volumes)?;
         busy.sweep();
         let orphans = crate::image::rows::removed_images(&self.db())?;
         if !orphans.is_empty() {
@@ -55,12 +66,14 @@ impl Engine {
         &self,
         id: &ContainerId,
         durability: Durability,
+        volumes: bool,
     ) -> Result<(), ContainerError> {
-        rows::set_removing(&self.db(), id)?;
+        rows::set_removing(&self.db(), id, volumes)?;
         let directory = self.container_dir(id);
         remove_tree(&directory).map_err(ContainerError::io(&directory))?;
         let container = rows::by_id(&self.db(), id)?;
         rows::delete(&self.db(), durability, id)?;
+        self.sweep_doomed_volumes()?;
         if let Some(container) = container {
             self.emit_of(&container, "destroy", &[]);
         }
@@ -69,7 +82,7 @@ impl Engine {
 }
 
 /// Removes a tree that a container filled; one that is not there is no error.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         // Too deep for as many open directories as the system allows.

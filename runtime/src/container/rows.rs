@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
+use rusqlite::Transaction;
+use rusqlite::TransactionBehavior;
 use rusqlite::params;
 
 use super::Config;
@@ -16,6 +18,7 @@ use super::ContainerError;
 use super::ContainerId;
 use super::State;
 use super::Status;
+use crate::volume::rows as volume_rows;
 
 /// The table, for `state.rs`.
 pub(crate) const SCHEMA: &str = "
@@ -130,14 +133,77 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Container> {
     })
 }
 
-/// Adds a container's row, if its image is still here: one that is being removed gets no new containers.
-pub(super) fn insert(db: &Connection, container: &Container) -> Result<(), ContainerError> {
-    let config = serde_json::to_string(&container.config)
-        .map_err(|error| ContainerError::Invalid(error.to_string()))?;
-    let durability = match container.config.auto_remove {
+/// Runs several statements as one transaction.
+fn transact<T>(
+    db: &Connection,
+    durability: Durability,
+    run: impl FnOnce(&Connection) -> Result<T, ContainerError>,
+) -> Result<T, ContainerError> {
+    if durability == Durability::Process {
+        db.pragma_update(None, "synchronous", "OFF")?;
+    }
+    let begun = Transaction::new_unchecked(db, TransactionBehavior::Immediate);
+    let done = begun.map_err(ContainerError::from).and_then(|transaction| {
+        let value = run(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    });
+    if durability == Durability::Process {
+        db.pragma_update(None, "synchronous", "FULL")?;
+    }
+    done
+}
+
+fn durability_of(container: &Container) -> Durability {
+    match container.config.auto_remove {
         true => Durability::Process,
         false => Durability::Machine,
+    }
+}
+
+/// Adds a container and the volumes it has, those that are not there yet too; returns the names of these.
+pub(super) fn insert(
+    db: &Connection,
+    container: &Container,
+) -> Result<Vec<String>, ContainerError> {
+    let volumes = container.config.volume_mounts();
+    if volumes.is_empty() {
+        insert_row(db, durability_of(container), container)?;
+        return Ok(Vec::new());
+    }
+    let is_all_anonymous = volumes.iter().all(|(_, volume)| volume.anonymous);
+    let durability = match is_all_anonymous {
+        true => durability_of(container),
+        // A volume with a name outlives its container.
+        false => Durability::Machine,
     };
+    transact(db, durability, |db| {
+        insert_row(db, Durability::Machine, container)?;
+        let mut new = Vec::new();
+        for (_, volume) in volumes {
+            let row = volume_rows::New {
+                name: &volume.name,
+                driver_opts: &volume.driver_opts,
+                labels: &volume.labels,
+                anonymous: volume.anonymous,
+            };
+            if volume_rows::insert(db, &row)? {
+                new.push(volume.name.clone());
+            }
+            volume_rows::insert_use(db, &volume.name, &container.id, volume.anonymous)?;
+        }
+        Ok(new)
+    })
+}
+
+/// Adds a container's row, if its image is still here: one that is being removed gets no new containers.
+fn insert_row(
+    db: &Connection,
+    durability: Durability,
+    container: &Container,
+) -> Result<(), ContainerError> {
+    let config = serde_json::to_string(&container.config)
+        .map_err(|error| ContainerError::Invalid(error.to_string()))?;
     let added = execute(
         db,
         durability,
@@ -167,7 +233,7 @@ pub(super) fn insert(db: &Connection, container: &Container) -> Result<(), Conta
                     by: by.id,
                 }),
                 // Its owner went between the two statements: as good as a name that is free.
-                None => insert(db, container),
+                None => insert_row(db, durability, container),
             }
         }
         Err(error) => Err(error.into()),
@@ -319,15 +385,23 @@ pub(crate) fn set_exited(db: &Connection, id: &ContainerId, end: &End) -> rusqli
     Ok(())
 }
 
-/// Records that the container's removal has begun and cannot be taken back.
-pub(crate) fn set_removing(db: &Connection, id: &ContainerId) -> rusqlite::Result<()> {
-    execute(
-        db,
-        Durability::Process,
-        "UPDATE containers SET phase = 'removing' WHERE id = ?",
-        [id.as_str()],
-    )?;
-    Ok(())
+/// Records that the container's removal has begun and cannot be taken back; its anonymous volumes go with it if
+/// `volumes` says so.
+pub(crate) fn set_removing(
+    db: &Connection,
+    id: &ContainerId,
+    volumes: bool,
+) -> Result<(), ContainerError> {
+    let removing = "UPDATE containers SET phase = 'removing' WHERE id = ?";
+    if !volumes {
+        execute(db, Durability::Process, removing, [id.as_str()])?;
+        return Ok(());
+    }
+    transact(db, Durability::Process, |db| {
+        volume_rows::doom(db, id)?;
+        db.execute(removing, [id.as_str()])?;
+        Ok(())
+    })
 }
 
 pub(super) fn rename(db: &Connection, id: &ContainerId, name: &str) -> rusqlite::Result<()> {

@@ -91,7 +91,7 @@ impl Engine {
 
 /// Adds up the files below a directory that nobody but the engine reaches; several names of one file count once, and
 /// holes nothing.
-fn size_of(directory: &Path, seen: &mut HashSet<u64>) -> u64 {
+pub(crate) fn size_of(directory: &Path, seen: &mut HashSet<u64>) -> u64 {
     const BLOCK: u64 = 512;
     let mut size = 0;
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

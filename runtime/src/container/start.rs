@@ -29,11 +29,13 @@ use crate::frame;
 use crate::frame::Kind;
 use crate::monitor;
 use crate::monitor::Again;
+use crate::monitor::DriverOptions;
 use crate::monitor::Spec;
 use crate::monitor::journal;
 use crate::sandbox::MountSource;
 use crate::sandbox::Network;
 use crate::sys;
+use crate::volume;
 
 /// How to start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -112,7 +114,8 @@ impl Engine {
     ) -> Result<Option<Attachment>, ContainerError> {
         let started = self
             .make_files(container)
-            .and_then(|()| self.launch(container, busy, options, is_first));
+            .and_then(|()| self.make_volumes(container, is_first))
+            .and_then(|volumes| self.launch(container, busy, options, is_first, volumes));
         match started {
             Ok(stream) => {
                 let attached = options.attach.map(|_| Attachment::new(stream)).transpose();
@@ -126,7 +129,7 @@ impl Engine {
                     .map_err(ContainerError::io(self.run_dir()))?;
                 crate::cgroup::sweep(container.id.as_str())?;
                 match container.config.auto_remove {
-                    true => self.erase(&container.id, busy)?,
+                    true => self.erase(&container.id, busy, true)?,
                     false => {
                         let code = i32::from(error.exit_code());
                         rows::set_failed(&self.db(), &container.id, code, &error.to_string())?;
@@ -162,11 +165,38 @@ impl Engine {
             }
         }
         for mount in &container.config.mounts {
-            if let MountSource::Bind(source) = &mount.source {
-                make_source(source)?;
+            if let MountSource::Bind(bind) = &mount.source
+                && bind.create
+            {
+                make_source(&bind.path)?;
             }
         }
         Ok(())
+    }
+
+    /// Makes the volumes whole, and returns the options of those that show something else than their directory.
+    fn make_volumes(
+        &self,
+        container: &Container,
+        is_first: bool,
+    ) -> Result<DriverOptions, ContainerError> {
+        let mut options = DriverOptions::new();
+        let volumes = container.config.volume_mounts();
+        if volumes.is_empty() {
+            return Ok(options);
+        }
+        let which = match is_first {
+            true => volume::Use::First,
+            false => volume::Use::Further,
+        };
+        self.ready_volumes(&container.config, which)?;
+        for (_, mount) in volumes {
+            let volume = self.volume(&mount.name)?;
+            if !volume.driver_opts.is_empty() {
+                options.insert(volume.name, volume.driver_opts);
+            }
+        }
+        Ok(options)
     }
 
     /// Starts the monitor and waits until the command runs; returns the connection to it.
@@ -176,6 +206,7 @@ impl Engine {
         busy: &Busy,
         options: &StartOptions,
         is_first: bool,
+        volumes: DriverOptions,
     ) -> Result<UnixStream, ContainerError> {
         let failed = ContainerError::Monitor;
         let lock = busy.open_again().map_err(failed)?;
@@ -210,6 +241,7 @@ impl Engine {
             is_first,
             detached: options.attach.is_none(),
             name: container.name.clone(),
+            volumes,
             again: Again::after(container.state.restart_count),
         };
         let spec = frame::encode_json(Kind::Spec, &spec).map_err(failed)?;
@@ -306,7 +338,7 @@ impl Engine {
         if !auto_remove {
             return Ok(rows::set_exited(&self.db(), id, end)?);
         }
-        self.erase_files_and_row(id, Durability::Process)?;
+        self.erase_files_and_row(id, Durability::Process, true)?;
         let _ = fs::remove_dir_all(self.run_paths(id).directory);
         Ok(())
     }

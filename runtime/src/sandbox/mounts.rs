@@ -10,7 +10,6 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::path::PathBuf;
 
 use rustix::fs::AtFlags;
 use rustix::fs::CWD;
@@ -18,6 +17,7 @@ use rustix::fs::FileType;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::StatxFlags;
 use rustix::fs::Uid;
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -26,13 +26,16 @@ use rustix::thread::ThreadNameSpaceType;
 
 use crate::sys;
 
+use super::Bind;
 use super::Device;
 use super::MASKED;
 use super::Mount;
 use super::MountSource;
 use super::Network;
 use super::Plan;
+use super::Propagation;
 use super::READ_ONLY;
+use super::Recursion;
 use super::Whose;
 use super::root;
 use super::root::Make;
@@ -310,47 +313,98 @@ pub(super) fn asked_for(root: &Root, plan: &Plan) -> Result<(), Failed> {
         if plan.mounts.iter().any(|mount| mount.target == *target) {
             continue;
         }
-        let mount = Mount {
-            source: MountSource::Bind(source.clone()),
-            target: target.clone(),
-            read_only: false,
-        };
+        let failed = || step(format!("mount {}", target.display()));
         let opened = plan.opened.as_ref().and_then(|opened| opened.files.get(at));
-        one(root, &mount, opened).map_err(step(format!("mount {}", target.display())))?;
+        match opened {
+            Some(tree) => one(root, target, tree),
+            None => open_file(source).and_then(|tree| one(root, target, &tree)),
+        }
+        .map_err(failed())?;
     }
     let mut mounts: Vec<(usize, &Mount)> = plan.mounts.iter().enumerate().collect();
     mounts.sort_by_key(|(_, mount)| mount.target.components().count());
     for (at, mount) in mounts {
-        let opened = plan
-            .opened
-            .as_ref()
-            .and_then(|opened| opened.mounts.get(at));
-        let opened = opened.and_then(Option::as_ref);
-        one(root, mount, opened).map_err(step(format!("mount {}", mount.target.display())))?;
+        let opened = plan.sources.get(at).and_then(Option::as_ref);
+        match (opened, &mount.source) {
+            (Some(tree), _) => one(root, &mount.target, tree),
+            (None, MountSource::Tmpfs(options)) => tmpfs(options).and_then(|tree| {
+                restrict(&tree, mount.read_only, false)?;
+                one(root, &mount.target, &tree)
+            }),
+            (None, _) => Err(io::ErrorKind::NotFound.into()),
+        }
+        .map_err(step(format!("mount {}", mount.target.display())))?;
     }
     Ok(())
 }
 
-/// Opens what a mount of the host's files shows, attached nowhere yet; a tmpfs is the container's own to make.
-pub(crate) fn open_source(mount: &Mount) -> io::Result<Option<OwnedFd>> {
-    match &mount.source {
-        MountSource::Bind(_) => detached(mount).map(Some),
-        MountSource::Tmpfs(_) => Ok(None),
+/// Opens a file of ours, attached nowhere yet.
+pub(crate) fn open_file(source: &Path) -> io::Result<OwnedFd> {
+    let tree = clone_of(source, false)?;
+    let none = MountAttrFlags::empty();
+    sys::mount::set_attributes(tree.as_fd(), c"", none, libc::MS_PRIVATE, false)?;
+    Ok(tree)
+}
+
+/// Opens what a bind mount shows, attached nowhere yet. Must be called where the host's mounts are: a copy of a mount
+/// that is shared with others is shared with them too, until it is told otherwise.
+pub(crate) fn open_source(bind: &Bind, read_only: bool) -> io::Result<OwnedFd> {
+    let is_recursive = bind.recursion != Recursion::Disabled;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let source = rustix::fs::openat(CWD, &bind.path, flags, Mode::empty())?;
+    check_propagation(&source, bind)?;
+    let tree = sys::mount::clone_tree(source.as_fd(), is_recursive)?;
+    let becomes = match bind.propagation {
+        Propagation::Private | Propagation::RPrivate => Some(libc::MS_PRIVATE),
+        Propagation::Slave | Propagation::RSlave => Some(libc::MS_SLAVE),
+        Propagation::Shared | Propagation::RShared => None,
+    };
+    if let Some(kind) = becomes {
+        let none = MountAttrFlags::empty();
+        sys::mount::set_attributes(tree.as_fd(), c"", none, kind, is_recursive)?;
+    }
+    let spares_below = matches!(bind.recursion, Recursion::Writable | Recursion::Disabled);
+    restrict(&tree, read_only, !spares_below)?;
+    Ok(tree)
+}
+
+/// Makes sure that the mount a source is on takes part in what it is to take part in, as Docker does.
+fn check_propagation(source: &OwnedFd, bind: &Bind) -> io::Result<()> {
+    let propagation = bind.propagation;
+    if !propagation.is_shared() && !propagation.is_slave() {
+        return Ok(());
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let flags = AtFlags::EMPTY_PATH;
+    let id = rustix::fs::statx(source, "", flags, StatxFlags::MNT_ID)?.stx_mnt_id;
+    let id = id.to_string();
+    let line = mounts
+        .lines()
+        .find(|line| line.split(' ').next() == Some(&id));
+    let mut fields = line.unwrap_or_default().split(' ').skip(4);
+    let on = fields.next().unwrap_or_default();
+    let mut tags = fields.skip(1).take_while(|field| *field != "-");
+    let (fits, what) = match propagation.is_shared() {
+        true => (tags.any(|tag| tag.starts_with("shared:")), "a shared mount"),
+        false => (
+            tags.any(|tag| tag.starts_with("shared:") || tag.starts_with("master:")),
+            "a shared or slave mount",
+        ),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "path {} is mounted on {on} but it is not {what}",
+            bind.path.display()
+        ))),
     }
 }
 
-/// Makes what a mount shows, attached nowhere yet.
-fn detached(mount: &Mount) -> io::Result<OwnedFd> {
-    let tree = match &mount.source {
-        MountSource::Bind(source) => clone_of(source, true)?,
-        MountSource::Tmpfs(options) => tmpfs(options)?,
-    };
-    let read_only = match mount.read_only {
-        true => RDONLY,
-        false => MountAttrFlags::empty(),
-    };
-    sys::mount::set_attributes(tree.as_fd(), c"", read_only, libc::MS_PRIVATE, true)?;
-    Ok(tree)
+fn restrict(tree: &OwnedFd, read_only: bool, recursive: bool) -> io::Result<()> {
+    match read_only {
+        true => sys::mount::set_attributes(tree.as_fd(), c"", RDONLY, 0, recursive),
+        false => Ok(()),
+    }
 }
 
 /// Returns a mount of what is at a path of the host's, attached nowhere yet.
@@ -360,20 +414,12 @@ fn clone_of(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
     sys::mount::clone_tree(source.as_fd(), recursive)
 }
 
-fn one(root: &Root, mount: &Mount, opened: Option<&OwnedFd>) -> io::Result<()> {
-    let made;
-    let tree = match opened {
-        Some(tree) => tree,
-        None => {
-            made = detached(mount)?;
-            &made
-        }
-    };
+fn one(root: &Root, target: &Path, tree: &OwnedFd) -> io::Result<()> {
     let make = match root::is_directory(tree)? {
         true => Make::Directory,
         false => Make::File,
     };
-    let target = root.find_or_make(&mount.target, make)?;
+    let target = root.find_or_make(target, make)?;
     sys::mount::attach(tree.as_fd(), target.as_fd())
 }
 
@@ -492,13 +538,4 @@ pub(super) fn pivot(root: &Root) -> Result<(), Failed> {
 pub(super) fn protect_root() -> Result<(), Failed> {
     let path = CString::from(c"/");
     sys::mount::set_attributes(CWD, &path, RDONLY, 0, false).map_err(step("make / read-only"))
-}
-
-/// Returns the targets that two mounts have.
-pub(crate) fn duplicate(mounts: &[Mount]) -> Option<PathBuf> {
-    let mut seen = std::collections::HashSet::new();
-    mounts
-        .iter()
-        .find(|mount| !seen.insert(&mount.target))
-        .map(|mount| mount.target.clone())
 }

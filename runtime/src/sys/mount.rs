@@ -72,6 +72,25 @@ pub(crate) fn set_attributes(
         propagation,
         ..MountAttr::default()
     };
+    change(mount, path, &attributes, recursive)
+}
+
+/// Has a mount that is attached nowhere yet show owners as a user namespace numbers them.
+pub(crate) fn map_owners(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = MountAttr {
+        set: libc::MOUNT_ATTR_IDMAP,
+        userns_fd: namespace.as_raw_fd() as u64,
+        ..MountAttr::default()
+    };
+    change(mount, c"", &attributes, false)
+}
+
+fn change(
+    mount: BorrowedFd<'_>,
+    path: &CStr,
+    attributes: &MountAttr,
+    recursive: bool,
+) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -83,7 +102,7 @@ pub(crate) fn set_attributes(
             mount.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<MountAttr>(),
         )
     };
