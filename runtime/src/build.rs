@@ -2,8 +2,10 @@
 //!
 //! A build is asked for with [`BuildOptions`], tells [`BuildEvent`]s, and ends in a [`BuildOutcome`] or a [`BuildError`].
 
+pub mod dockerfile;
 mod error;
 mod event;
+pub mod ignore;
 mod options;
 
 pub use error::BuildError;
