@@ -9,7 +9,7 @@ pub struct DockerfileError {
     /// The Dockerfile's name.
     pub file: String,
     /// The instruction that is wrong; one without text is the file itself.
-    pub at: Source,
+    pub at: Box<Source>,
     /// What is wrong with it.
     pub mistake: Mistake,
 }

@@ -34,7 +34,7 @@ use super::words;
 pub(super) fn dockerfile(name: &str, bytes: &[u8]) -> Result<Dockerfile, DockerfileError> {
     let error = |(at, mistake)| DockerfileError {
         file: name.to_owned(),
-        at,
+        at: Box::new(at),
         mistake,
     };
     let lines = lexer::lines(bytes).map_err(error)?;
@@ -69,7 +69,7 @@ pub(super) fn trigger(
 ) -> Result<Instruction, DockerfileError> {
     let error = |mistake| DockerfileError {
         file: name.to_owned(),
-        at: from.clone(),
+        at: Box::new(from.clone()),
         mistake,
     };
     let lines = lexer::trigger_lines(trigger, Directives::default());
