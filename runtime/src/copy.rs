@@ -273,14 +273,14 @@ fn unpack_all<T: Tree>(
 
 /// Runs generic code on a container's tree, whichever it is.
 macro_rules! with_tree {
-    ($opened:expr, |$tree:ident| $body:expr) => {
+    ($engine:expr, $opened:expr, |$tree:ident| $body:expr) => {
         match $opened {
             ContainerTree::Running(running) => {
                 let $tree = &HostTree::of_container(running.root, running.first_user);
                 $body
             }
             ContainerTree::Stopped(stopped) => {
-                let $tree = &UnionTree(stopped.union().clone());
+                let $tree = &$engine.mounted_tree(&stopped)?;
                 $body
             }
         }
@@ -342,7 +342,7 @@ impl Engine {
             container: None,
         };
         let owner = (!options.archive).then(caller);
-        with_tree!(opened, |tree| copy(
+        with_tree!(self, opened, |tree| copy(
             (tree, from),
             (&host, to),
             options,
@@ -370,7 +370,7 @@ impl Engine {
             container: Some(container),
         };
         let owner = (!options.archive).then_some((0, 0));
-        with_tree!(opened, |tree| copy(
+        with_tree!(self, opened, |tree| copy(
             (&host, from),
             (tree, to),
             options,
@@ -395,7 +395,7 @@ impl Engine {
             true => b"".as_slice(),
             false => base_name(from),
         };
-        with_tree!(opened, |tree| {
+        with_tree!(self, opened, |tree| {
             let (node, _) = find_source(tree, &place, options)?;
             archive::pack(tree, &node, name, out)
                 .and_then(|out| out.flush())
@@ -423,7 +423,7 @@ impl Engine {
             owner: (!options.archive).then_some((0, 0)),
             follow_in: Some(to),
         };
-        with_tree!(opened, |tree| {
+        with_tree!(self, opened, |tree| {
             let directory = tree
                 .resolve(to, Last::Follow)
                 .map_err(|error| place.failed(error))?;

@@ -123,6 +123,8 @@ pub(crate) struct Again {
     pub(crate) delay: Option<Duration>,
     /// The descriptor of the listening socket; none if nobody ran before.
     listener: Option<RawFd>,
+    /// The descriptor of the host's mounts, if the container shares some of its own with them.
+    host_mounts: Option<RawFd>,
     clients: Vec<client::HandedOver>,
 }
 
@@ -161,6 +163,21 @@ impl Spec {
             &self.config,
             more,
         );
+    }
+
+    /// Tells what becomes of the container's volumes: `mount`, `unmount`.
+    fn announce_volumes(&self, action: &str) {
+        for (mount, volume) in self.config.volume_mounts() {
+            let mut more = vec![("container", self.id.clone())];
+            if action == "mount" {
+                more.extend([
+                    ("destination", mount.target.display().to_string()),
+                    ("propagation", String::new()),
+                    ("read/write", (!mount.read_only).to_string()),
+                ]);
+            }
+            crate::volume::emit(&self.run, action, &volume.name, &more);
+        }
     }
 
     fn update(&mut self, resources: &Resources, restart: Option<RestartPolicy>) {
@@ -232,6 +249,7 @@ fn run() -> io::Result<()> {
             return Ok(());
         }
     };
+    spec.announce_volumes("mount");
     spec.announce("start", &[]);
     if !is_again {
         let starter = Client::starter(UnixStream::from(OwnedFd::from(starter)), &spec, parts.pid)?;
@@ -302,6 +320,7 @@ fn take_descriptors() -> io::Result<(File, File)> {
 
 fn start(spec: &mut Spec) -> Result<Parts, Failure> {
     let before = spec.again.listener.take();
+    sources::go_to_host(spec).map_err(failed("enter the host's mounts"))?;
     let spec = &*spec;
     let config = &spec.config;
     let paths = RunPaths::new(&spec.run, &spec.id());

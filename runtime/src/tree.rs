@@ -3,6 +3,7 @@
 //! looked up in an open directory and never followed.
 
 mod host;
+mod mounted;
 mod union;
 
 use std::io;
@@ -12,6 +13,8 @@ use layerfs::Kind;
 use layerfs::Timespec;
 
 pub(crate) use host::HostTree;
+pub(crate) use mounted::Mounted;
+pub(crate) use mounted::MountedTree;
 pub(crate) use union::UnionTree;
 
 /// What a node is.

@@ -27,6 +27,7 @@ use crate::container::ContainerId;
 pub(crate) use directory::data_path;
 pub(crate) use driver::is_tmpfs;
 pub(crate) use driver::open;
+pub(crate) use driver::part;
 pub use list::VolumeFilter;
 pub use list::VolumesPruned;
 pub(crate) use populate::Use;

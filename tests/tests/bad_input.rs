@@ -23,6 +23,162 @@ fn check(ply: &Ply, cases: &[(&str, i32, &str)]) {
 }
 
 #[test]
+fn volumes_and_mounts_are_refused_in_docker_s_way() {
+    let ply = Ply::with_busybox();
+    ply.run(&["create", "--name", "c1", "-v", "used:/data", "busybox"])
+        .ok();
+    check(
+        &ply,
+        &[
+            ("volume rm nosuchvol", 1, "get nosuchvol: no such volume"),
+            ("volume rm used", 1, "remove used: volume is in use - ["),
+            ("volume rm", 1, "requires at least 1 argument"),
+            (
+                "volume inspect nosuchvol",
+                1,
+                "get nosuchvol: no such volume",
+            ),
+            (
+                "volume create bad/name",
+                1,
+                "create bad/name: \"bad/name\" includes invalid characters for a local volume name, only \
+                 \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
+            ),
+            ("volume create a", 1, "create a: volume name is too short"),
+            (
+                "volume create -d nosuch v2",
+                1,
+                "create v2: error looking up volume plugin nosuch: plugin \"nosuch\" not found",
+            ),
+            (
+                "volume create -o foo=bar v2",
+                1,
+                "create v2: invalid option: \"foo\"",
+            ),
+            (
+                "volume create -o type=tmpfs v2",
+                1,
+                "create v2: missing required option: \"device\"",
+            ),
+            ("volume create v2 extra", 1, "extra"),
+            ("volume ls --filter nosuch=1", 1, "Invalid filter 'nosuch'"),
+            (
+                "volume ls --filter dangling=foo",
+                1,
+                "Invalid filter 'dangling=[foo]'",
+            ),
+            (
+                "volume prune -f --filter nosuch=1",
+                1,
+                "Invalid filter 'nosuch'",
+            ),
+            (
+                "run --rm --volumes-from nosuch busybox true",
+                125,
+                "No such container: nosuch",
+            ),
+            (
+                "run --rm --volumes-from c1:zz busybox true",
+                125,
+                "invalid mode: zz",
+            ),
+            (
+                "run --rm -v v1:/data:ro,rw busybox true",
+                125,
+                "invalid mode: ro,rw",
+            ),
+            (
+                "run --rm -v v1:/data:nosuch busybox true",
+                125,
+                "invalid mode: nosuch",
+            ),
+            (
+                "run --rm -v v1:data busybox true",
+                125,
+                "'data' mount path must be absolute",
+            ),
+            (
+                "run --rm -v v1:/ busybox true",
+                125,
+                "destination can't be '/'",
+            ),
+            (
+                "run --rm -v :/x busybox true",
+                125,
+                "empty section between colons",
+            ),
+            (
+                "run --rm -v v1:/data:shared busybox true",
+                125,
+                "field BindOptions must not be specified",
+            ),
+            (
+                "run --rm -v /tmp:/data:nocopy busybox true",
+                125,
+                "field VolumeOptions must not be specified",
+            ),
+            (
+                "run --rm -v /tmp:/b --tmpfs /b busybox true",
+                125,
+                "Duplicate mount point: /b",
+            ),
+            (
+                "run --rm --mount type=bind,src=/tmp,dst=/b -v /etc:/b busybox true",
+                125,
+                "Duplicate mount point: /b",
+            ),
+            (
+                "run --rm --volume-driver nosuch -v v9:/b busybox true",
+                125,
+                "create v9: error looking up volume plugin nosuch",
+            ),
+            (
+                "run --rm --mount type=volume busybox true",
+                125,
+                "invalid argument \"type=volume\" for \"--mount\" flag: target is required",
+            ),
+            (
+                "run --rm --mount type=bind,src=/tmp,dst=/x,volume-nocopy busybox true",
+                125,
+                "cannot mix 'volume-*' options with mount type 'bind'",
+            ),
+            (
+                "run --rm --mount type=bind,src=/tmp,dst=/x,bind-recursive=foo busybox true",
+                125,
+                "invalid value for bind-recursive: foo (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")",
+            ),
+            (
+                "run --rm --mount type=nosuch,dst=/x busybox true",
+                125,
+                "invalid mount config for type \"nosuch\": mount type unknown",
+            ),
+            (
+                "run --rm --mount src=v8,dst=/x,volume-subpath=sub busybox true",
+                125,
+                "no such file or directory",
+            ),
+            (
+                "run --rm --tmpfs rel busybox true",
+                125,
+                "'rel' mount path must be absolute",
+            ),
+            (
+                "run --rm --tmpfs /x:foo busybox true",
+                125,
+                "invalid tmpfs option [\"foo\"]",
+            ),
+            (
+                "run --rm --tmpfs /x:size=zz busybox true",
+                125,
+                "mount /x: invalid argument",
+            ),
+        ],
+    );
+    assert_eq!(ply.run(&["ps", "-aq"]).ok().lines().count(), 1);
+    assert_eq!(ply.run(&["volume", "ls", "-q"]).ok(), "used\nv8");
+}
+
+#[test]
 fn what_docker_refuses_is_refused_in_its_way() {
     let ply = Ply::with_busybox();
     ply.run(&["run", "-d", "--name", "err-run", "busybox", "sleep", "1000"])

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use layerfs::Union;
@@ -16,7 +18,14 @@ use crate::Engine;
 use crate::frame;
 use crate::frame::Kind;
 use crate::frame::Request;
+use crate::sandbox::Mount;
+use crate::sandbox::MountSource;
+use crate::sandbox::VolumeMount;
 use crate::sys;
+use crate::tree::Mounted;
+use crate::tree::MountedTree;
+use crate::tree::UnionTree;
+use crate::volume;
 
 /// The way to a container's files.
 #[derive(Debug)]
@@ -31,6 +40,8 @@ pub enum ContainerTree {
 #[derive(Debug)]
 pub struct StoppedTree {
     union: Arc<Union>,
+    mounts: Vec<Mount>,
+    first_user: Option<u32>,
     _busy: Busy,
 }
 
@@ -99,7 +110,53 @@ impl Engine {
             return Err(ContainerError::NoSuchContainer(name.to_owned()));
         }
         let union = self.union_of(&container)?;
-        Ok(ContainerTree::Stopped(StoppedTree { union, _busy: busy }))
+        Ok(ContainerTree::Stopped(StoppedTree {
+            union,
+            mounts: container.config.mounts,
+            first_user: container.config.first_user,
+            _busy: busy,
+        }))
+    }
+
+    /// Returns a stopped container's tree with what it will have mounted when it runs. What is kept in memory is not
+    /// there, nor what the host has not.
+    pub(crate) fn mounted_tree(
+        &self,
+        stopped: &StoppedTree,
+    ) -> Result<MountedTree, ContainerError> {
+        let mut mounts = Vec::new();
+        for mount in &stopped.mounts {
+            let opened = match &mount.source {
+                MountSource::Tmpfs(_) => None,
+                MountSource::Bind(bind) => open_path(&bind.path).ok(),
+                MountSource::Volume(mounted) => self.open_volume(mounted)?,
+            };
+            let Some(root) = opened else {
+                continue;
+            };
+            let is_bind = matches!(mount.source, MountSource::Bind(_));
+            mounts.push(Mounted {
+                target: mount.target.as_os_str().as_bytes().to_vec(),
+                root,
+                first_user: stopped.first_user.filter(|_| is_bind),
+                read_only: mount.read_only,
+            });
+        }
+        let union = UnionTree(Arc::clone(&stopped.union));
+        MountedTree::new(union, mounts).map_err(ContainerError::io(self.root()))
+    }
+
+    fn open_volume(&self, mounted: &VolumeMount) -> Result<Option<OwnedFd>, ContainerError> {
+        let volume = self.volume(&mounted.name)?;
+        if volume::is_tmpfs(&volume.driver_opts) {
+            return Ok(None);
+        }
+        self.make_volume_directory(&volume.name)?;
+        let whole = volume::open(self.root(), &volume.name, &volume.driver_opts)?;
+        Ok(match &mounted.subpath {
+            None => Some(whole),
+            Some(subpath) => volume::part(&whole, subpath).ok(),
+        })
     }
 
     fn union_of(&self, container: &Container) -> Result<Arc<Union>, ContainerError> {
@@ -183,6 +240,12 @@ impl Engine {
             })
             .collect())
     }
+}
+
+fn open_path(path: &Path) -> std::io::Result<OwnedFd> {
+    use rustix::fs::OFlags;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
 }
 
 /// Takes the engine's own files away, and the directories that differ only by them. Their removal is the container's.

@@ -164,6 +164,7 @@ impl Serving {
         let code = ("exitCode", end.code.to_string());
         self.spec
             .announce("die", &[("execDuration", duration), code]);
+        self.spec.announce_volumes("unmount");
         if self.rest(&mut end, &lock) {
             return Ok(());
         }

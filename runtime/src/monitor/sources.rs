@@ -5,14 +5,13 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::fd::IntoRawFd;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 
 use layerfs::Union;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
-use rustix::fs::ResolveFlags;
 
 use super::Failure;
 use super::Spec;
@@ -25,16 +24,55 @@ use crate::sandbox::VolumeMount;
 use crate::sys;
 use crate::volume;
 
+/// Goes to the host's mounts if the container shares some of its own with them, and remembers the way: a monitor that
+/// begins anew is among its own, which the host does not hear of.
+pub(super) fn go_to_host(spec: &mut Spec) -> io::Result<()> {
+    let is_shared = |mount: &Mount| {
+        let source = &mount.source;
+        matches!(source, MountSource::Bind(bind) if bind.propagation.is_shared())
+    };
+    if !spec.config.mounts.iter().any(is_shared) {
+        return Ok(());
+    }
+    let host = match spec.again.host_mounts {
+        Some(fd) => {
+            // SAFETY: the monitor before this one has left it open for us, and nobody else knows of it.
+            let host = unsafe { sys::fds::adopt(fd) }?;
+            let kind = rustix::thread::LinkNameSpaceType::Mount;
+            rustix::thread::move_into_link_name_space(host.as_fd(), Some(kind))?;
+            host
+        }
+        None => {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            rustix::fs::open("/proc/self/ns/mnt", flags, Mode::empty())?
+        }
+    };
+    sys::fds::inherit(host.as_fd())?;
+    spec.again.host_mounts = Some(host.into_raw_fd());
+    Ok(())
+}
+
 /// Opens what the mounts show, in their order; a tmpfs is the stage's to make.
 pub(super) fn open(spec: &Spec, union: &Arc<Union>) -> Result<Vec<Option<OwnedFd>>, Failure> {
     let one = |mount: &Mount| match &mount.source {
         MountSource::Tmpfs(_) => Ok(None),
         MountSource::Bind(bind) => sandbox::open_source(bind, mount.read_only)
             .map(Some)
-            .map_err(failed(format!("mount {}", mount.target.display()))),
+            .map_err(cannot_mount(mount)),
         MountSource::Volume(volume) => open_volume(spec, union, mount, volume).map(Some),
     };
     spec.config.mounts.iter().map(one).collect()
+}
+
+fn cannot_mount(mount: &Mount) -> impl FnOnce(io::Error) -> Failure {
+    move |error| Failure {
+        code: 125,
+        words: format!(
+            "mount {}: {}",
+            mount.target.display(),
+            crate::image::words(&error)
+        ),
+    }
 }
 
 fn open_volume(
@@ -53,27 +91,26 @@ fn open_volume(
     if volume::is_tmpfs(options) && !volume.no_copy && volume.subpath.is_none() {
         volume::fill_mounted(union, &mount.target, volume, &whole).map_err(words)?;
     }
-    let failed = || failed(format!("mount {}", mount.target.display()));
     let tree = match &volume.subpath {
         None => whole,
-        Some(subpath) => part(&whole, subpath).map_err(failed())?,
+        Some(subpath) => volume::part(&whole, subpath).map_err(|error| Failure {
+            code: 125,
+            words: format!(
+                "cannot access path {}: {}",
+                volume::data_path(&spec.root, &volume.name)
+                    .join(subpath)
+                    .display(),
+                crate::image::words(&error)
+            ),
+        })?,
     };
     let attributes = match mount.read_only {
         true => rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY,
         false => rustix::mount::MountAttrFlags::empty(),
     };
     sys::mount::set_attributes(tree.as_fd(), c"", attributes, libc::MS_PRIVATE, true)
-        .map_err(failed())?;
+        .map_err(cannot_mount(mount))?;
     Ok(tree)
-}
-
-/// Returns a mount of a part of a volume: links in it lead no further than the volume.
-fn part(whole: &OwnedFd, subpath: &Path) -> io::Result<OwnedFd> {
-    let relative = subpath.strip_prefix("/").unwrap_or(subpath);
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = sys::fds::open_resolved(whole, relative, flags, resolve)?;
-    sys::mount::clone_tree(found.as_fd(), false)
 }
 
 /// Returns descriptors of the mounts that show a user namespace's numbers, to be kept until it is there.

@@ -415,7 +415,7 @@ fn clone_of(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
 }
 
 fn one(root: &Root, target: &Path, tree: &OwnedFd) -> io::Result<()> {
-    let make = match root::is_directory(tree)? {
+    let make = match sys::fds::is_directory(tree)? {
         true => Make::Directory,
         false => Make::File,
     };
@@ -458,7 +458,7 @@ pub(super) fn mask(kernel: &Kernel) -> Result<(), Failed> {
         let Some(target) = kernel.find(path) else {
             continue;
         };
-        let source = match root::is_directory(&target).map_err(step(*path))? {
+        let source = match sys::fds::is_directory(&target).map_err(step(*path))? {
             true => sys::mount::clone_tree(empty.as_fd(), false),
             false => sys::mount::clone_tree(null.as_fd(), false),
         };

@@ -10,7 +10,6 @@ use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
-use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
@@ -120,12 +119,6 @@ impl Root {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.0, name, flags, Mode::empty())?)
     }
-}
-
-/// Returns whether the descriptor is a directory's.
-pub(super) fn is_directory(fd: impl AsFd) -> io::Result<bool> {
-    let stat = rustix::fs::fstat(fd)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 /// Opens `path` beneath a directory of ours (/proc, /sys, /dev) without following any link.

@@ -44,7 +44,10 @@ impl From<mounts::Failed> for Failure {
     fn from((step, error): mounts::Failed) -> Failure {
         Failure {
             code: ENGINE_FAILED,
-            words: format!("unable to start container process: {step}: {error}"),
+            words: format!(
+                "unable to start container process: {step}: {}",
+                crate::image::words(&error)
+            ),
         }
     }
 }

@@ -99,6 +99,12 @@ pub(crate) fn open_resolved<P: rustix::path::Arg + Copy>(
     }
 }
 
+/// Returns whether the descriptor is a directory's.
+pub(crate) fn is_directory(fd: impl AsFd) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
+}
+
 /// Leaves a descriptor open for the program that is executed next, which [`adopt`]s it.
 pub(crate) fn inherit(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)

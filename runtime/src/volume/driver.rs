@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
 use rustix::mount::MountAttrFlags;
 
 use super::VolumeError;
@@ -69,6 +70,15 @@ pub(crate) fn open(
         },
         mountpoint,
     })
+}
+
+/// Returns a mount of a part of a volume: links in it lead no further than the volume.
+pub(crate) fn part(whole: &OwnedFd, subpath: &Path) -> io::Result<OwnedFd> {
+    let relative = subpath.strip_prefix("/").unwrap_or(subpath);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = sys::fds::open_resolved(whole, relative, flags, resolve)?;
+    sys::mount::clone_tree(found.as_fd(), false)
 }
 
 fn clone_of(path: &Path, recursive: bool) -> io::Result<OwnedFd> {

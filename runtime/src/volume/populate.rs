@@ -22,6 +22,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::VolumeError;
+use super::directory::data_path;
 use super::driver;
 use super::rows;
 use crate::Engine;
@@ -71,6 +72,9 @@ impl Engine {
             if !takes_over {
                 continue;
             }
+            if row.driver_opts.is_empty() && self.has_content(&volume.name) {
+                continue;
+            }
             let durable = !(config.auto_remove && volume.anonymous);
             let image = match &mut image {
                 Some(image) => image,
@@ -79,6 +83,14 @@ impl Engine {
             self.take_over(image, mount, volume, &row.driver_opts, durable)?;
         }
         Ok(())
+    }
+
+    /// Returns whether something is in a volume's own directory.
+    fn has_content(&self, name: &str) -> bool {
+        let mut names = std::fs::read_dir(data_path(self.root(), name))
+            .into_iter()
+            .flatten();
+        names.next().is_some()
     }
 
     fn image_tree(&self, config: &Config) -> Result<UnionTree, VolumeError> {
@@ -131,10 +143,6 @@ impl Engine {
         let fill = || -> io::Result<()> {
             let host = HostTree::of_container(directory.try_clone()?, None);
             let root = host.resolve(b"/", Last::Keep)?;
-            let data = host.child(&root, b"_data")?;
-            if !host.names(&data)?.is_empty() {
-                return Ok(());
-            }
             rustix::fs::mkdirat(&directory, NEW, Mode::RWXU)?;
             let new = host.child(&root, NEW.as_bytes())?;
             fill(image, place, &host, &new)?;
