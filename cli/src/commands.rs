@@ -3,6 +3,7 @@
 mod attach;
 mod bench;
 mod commit;
+mod compose;
 mod container;
 mod container_options;
 mod cp;
@@ -46,6 +47,10 @@ mod update;
 mod version;
 mod volume;
 mod wait;
+
+pub(crate) use container_options::environment;
+pub(crate) use container_options::parse_bytes;
+pub(crate) use container_options::with_profile;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,6 +97,7 @@ enum Command {
     Attach(attach::Args),
     Bench(bench::Args),
     Commit(commit::Args),
+    Compose(compose::Args),
     Container(container::Args),
     Cp(cp::Args),
     Create(Box<create::Args>),
@@ -148,6 +154,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Bench(args) => bench::run(args, &context),
         Command::Attach(args) => attach::run(args, &context),
         Command::Commit(args) => commit::run(args, &context),
+        Command::Compose(args) => compose::run(args, &context),
         Command::Container(args) => container::run(args, &context),
         Command::Create(args) => create::run(*args, &context),
         Command::Cp(args) => cp::run(args, &context),

@@ -3,6 +3,7 @@
 mod age;
 mod command_error;
 mod commands;
+mod compose;
 mod context;
 mod format;
 mod hello_world;

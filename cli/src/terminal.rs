@@ -14,6 +14,11 @@ pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Returns whether standard input is a terminal.
+pub(crate) fn stdin_is_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
 /// Asks a person whether to go on; an answer other than yes, or none, is no.
 pub(crate) fn confirm(warning: &str) -> bool {
     crate::output::out!("{warning}\nAre you sure you want to continue? [y/N] ");

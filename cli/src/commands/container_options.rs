@@ -467,7 +467,7 @@ impl ContainerOptions {
 }
 
 /// Puts a seccomp profile in the place of its file's name, as Docker does.
-fn with_profile(option: &str) -> Result<String, CommandError> {
+pub(crate) fn with_profile(option: &str) -> Result<String, CommandError> {
     let file = option
         .strip_prefix("seccomp=")
         .or(option.strip_prefix("seccomp:"))

@@ -21,23 +21,23 @@ use crate::terminal;
 pub(crate) struct Args {
     /// Keep owners
     #[arg(short, long)]
-    archive: bool,
+    pub(super) archive: bool,
     /// Copy what a link leads to instead of the link
     #[arg(short = 'L', long)]
-    follow_link: bool,
+    pub(super) follow_link: bool,
     /// Say nothing
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Where from
     #[arg(value_name = "[CONTAINER:]SOURCE")]
-    source: String,
+    pub(super) source: String,
     /// Where to
     #[arg(value_name = "[CONTAINER:]TARGET")]
-    target: String,
+    pub(super) target: String,
 }
 
 /// Splits `container:path`; a path that begins with `.` or `/` is the host's.
-fn split(argument: &str) -> (Option<&str>, &str) {
+pub(super) fn split(argument: &str) -> (Option<&str>, &str) {
     match argument.split_once(':') {
         Some((container, path)) if !container.is_empty() && !argument.starts_with(['/', '.']) => {
             (Some(container), path)

@@ -24,34 +24,34 @@ const CANNOT_EXECUTE: u8 = 126;
 pub(crate) struct Args {
     /// Run in the background
     #[arg(short, long)]
-    detach: bool,
+    pub(super) detach: bool,
     /// Keys that leave the command running
     #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<String>,
+    pub(super) detach_keys: Option<String>,
     /// Set an environment variable; without a value, to ours
     #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    pub(super) env: Vec<String>,
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    pub(super) env_file: Vec<PathBuf>,
     /// Pass standard input on
     #[arg(short, long)]
-    interactive: bool,
+    pub(super) interactive: bool,
     /// Give all capabilities
     #[arg(long)]
-    privileged: bool,
+    pub(super) privileged: bool,
     /// Give the command a terminal
     #[arg(short, long)]
-    tty: bool,
+    pub(super) tty: bool,
     /// User and group, names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// Directory the command starts in
     #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
+    pub(super) workdir: Option<String>,
     /// The container
     #[arg(value_name = "CONTAINER")]
-    container: String,
+    pub(super) container: String,
     /// The command and its arguments
     #[arg(
         value_name = "COMMAND",
@@ -59,7 +59,7 @@ pub(crate) struct Args {
         trailing_var_arg = true,
         allow_hyphen_values = true
     )]
-    command: Vec<String>,
+    pub(super) command: Vec<String>,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {

@@ -12,10 +12,10 @@ use crate::context::Context;
 pub(crate) struct Args {
     /// The container
     #[arg(value_name = "CONTAINER")]
-    container: String,
+    pub(super) container: String,
     /// Only this port of the container's
     #[arg(value_name = "PORT[/PROTOCOL]")]
-    port: Option<String>,
+    pub(super) port: Option<String>,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {

@@ -131,7 +131,7 @@ fn id(container: &Container, whole: bool) -> &str {
 }
 
 /// Returns the fields that a template or `json` shows.
-fn fields(container: &Container, whole: bool) -> Value {
+pub(super) fn fields(container: &Container, whole: bool) -> Value {
     let config = &container.config;
     let labels: Vec<String> = config
         .labels

@@ -30,19 +30,19 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 pub(crate) struct Args {
     /// Show all containers, not just running ones
     #[arg(short, long)]
-    all: bool,
+    pub(super) all: bool,
     /// Format the output: `table`, `table TEMPLATE`, `json` or a Go template
     #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Show it once and end
     #[arg(long)]
-    no_stream: bool,
+    pub(super) no_stream: bool,
     /// Do not shorten ids
     #[arg(long)]
-    no_trunc: bool,
+    pub(super) no_trunc: bool,
     /// The containers; all that run if there are none
     #[arg(value_name = "CONTAINER")]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 const LISTING: Listing<'_> = Listing {

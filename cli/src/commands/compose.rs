@@ -1,0 +1,238 @@
+//! `ply compose`: the verbs on projects, one file each.
+
+mod config;
+mod containers;
+mod cp;
+mod create;
+mod down;
+mod events;
+mod exec;
+mod images;
+mod logs;
+mod ls;
+mod port;
+mod ps;
+mod pull;
+mod push;
+mod rm;
+mod run;
+mod start;
+mod stats;
+mod stop;
+mod top;
+mod up;
+mod version;
+mod volumes;
+mod wait;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use clap::Subcommand;
+use runtime::Engine;
+
+use crate::command_error::CommandError;
+use crate::compose::LoadError;
+use crate::compose::down::Remains;
+use crate::compose::members;
+use crate::compose::members::Member;
+use crate::compose::project::Options;
+use crate::compose::project::Place;
+use crate::compose::project::Project;
+use crate::compose::report::Report;
+use crate::context::Context;
+
+/// Define and run applications of several containers
+#[derive(Debug, ClapArgs)]
+#[command(disable_help_subcommand = true, next_display_order = None)]
+pub(crate) struct Args {
+    /// Keep resources that no service uses
+    #[arg(long)]
+    all_resources: bool,
+    /// When to use colours and move the cursor: `auto`, `never`, `always`
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    ansi: String,
+    /// Read variables from a file instead of `.env`
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Compose file; several are put over one another
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// Enable services of a profile
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// How steps are told: `auto`, `tty`, `plain`, `quiet`
+    #[arg(long, value_name = "STYLE", default_value = "auto")]
+    progress: String,
+    /// Where relative paths begin instead of at the first file's directory
+    #[arg(long, value_name = "DIR")]
+    project_directory: Option<PathBuf>,
+    /// The project's name
+    #[arg(short, long, value_name = "NAME")]
+    project_name: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Config(config::Args),
+    Cp(cp::Args),
+    Create(create::Args),
+    Down(down::Args),
+    Events(events::Args),
+    Exec(exec::Args),
+    Images(images::Args),
+    Kill(containers::KillArgs),
+    Logs(logs::Args),
+    Ls(ls::Args),
+    Pause(containers::PauseArgs),
+    Port(port::Args),
+    Ps(ps::Args),
+    Pull(pull::Args),
+    Push(push::Args),
+    Restart(stop::RestartArgs),
+    Rm(rm::Args),
+    Run(Box<run::Args>),
+    Start(start::Args),
+    Stats(stats::Args),
+    Stop(stop::Args),
+    Top(top::Args),
+    Unpause(containers::UnpauseArgs),
+    Up(Box<up::Args>),
+    Version(version::Args),
+    Volumes(volumes::Args),
+    Wait(wait::Args),
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let access = Access {
+        options: Options {
+            files: args.file,
+            name: args.project_name,
+            profiles: args.profile,
+            env_files: args.env_file,
+            directory: args.project_directory,
+            no_interpolation: false,
+            keep_unused: args.all_resources,
+        },
+        progress: match args.ansi.as_str() {
+            "never" if args.progress == "auto" => "plain".to_owned(),
+            _ => args.progress,
+        },
+        has_colours: args.ansi != "never",
+        context,
+    };
+    match args.command {
+        Command::Config(args) => config::run(args, &access),
+        Command::Cp(args) => cp::run(args, &access),
+        Command::Create(args) => create::run(args, &access),
+        Command::Down(args) => down::run(args, &access),
+        Command::Events(args) => events::run(args, &access),
+        Command::Exec(args) => exec::run(args, &access),
+        Command::Images(args) => images::run(args, &access),
+        Command::Kill(args) => containers::kill(args, &access),
+        Command::Logs(args) => logs::run(args, &access),
+        Command::Ls(args) => ls::run(args, &access),
+        Command::Pause(args) => containers::pause(args, &access),
+        Command::Port(args) => port::run(args, &access),
+        Command::Ps(args) => ps::run(args, &access),
+        Command::Pull(args) => pull::run(args, &access),
+        Command::Push(args) => push::run(args, &access),
+        Command::Restart(args) => stop::restart(args, &access),
+        Command::Rm(args) => rm::run(args, &access),
+        Command::Run(args) => run::run(*args, &access),
+        Command::Start(args) => start::run(args, &access),
+        Command::Stats(args) => stats::run(args, &access),
+        Command::Stop(args) => stop::run(args, &access),
+        Command::Top(args) => top::run(args, &access),
+        Command::Unpause(args) => containers::unpause(args, &access),
+        Command::Up(args) => up::run(*args, &access),
+        Command::Version(args) => version::run(args),
+        Command::Volumes(args) => volumes::run(args, &access),
+        Command::Wait(args) => wait::run(args, &access),
+    }
+}
+
+/// How a verb comes to its project.
+#[derive(Debug)]
+struct Access<'a> {
+    options: Options,
+    progress: String,
+    has_colours: bool,
+    context: &'a Context,
+}
+
+impl Access<'_> {
+    fn engine(&self) -> Result<Engine, CommandError> {
+        self.context.engine()
+    }
+
+    fn report(&self) -> Report {
+        Report::new(&self.progress)
+    }
+
+    /// Loads the project; the services are wanted whatever their profiles.
+    fn project(&self, services: &[String]) -> Result<Project, CommandError> {
+        let place = Place::find(&self.options).map_err(CommandError::failed)?;
+        place
+            .load(&self.options, services)
+            .map_err(CommandError::failed)
+    }
+
+    /// Returns the project's name, and the project if its files are there; a name that is given is enough.
+    fn name(&self) -> Result<(String, Option<Project>), CommandError> {
+        let place = Place::find(&self.options).map_err(CommandError::failed)?;
+        let is_named = place.is_named(&self.options);
+        let name = place.name(&self.options).map_err(CommandError::failed)?;
+        match place.load(&self.options, &[]) {
+            Ok(project) => Ok((name, Some(project))),
+            Err(LoadError::NoFile) if is_named => Ok((name, None)),
+            Err(error) => Err(CommandError::failed(error)),
+        }
+    }
+
+    /// Returns the containers of a project's services, which are all if none is named.
+    fn members(
+        &self,
+        engine: &Engine,
+        services: &[String],
+    ) -> Result<(String, Vec<Member>), CommandError> {
+        let (name, project) = self.name()?;
+        let mut members = members::of_project(engine, &name)?;
+        for service in services {
+            let is_known = members.iter().any(|member| &member.service == service)
+                || project
+                    .as_ref()
+                    .is_some_and(|it| it.services.contains_key(service));
+            if !is_known {
+                return Err(CommandError::failed(LoadError::NoService(service.clone())));
+            }
+        }
+        members.retain(|member| match services.is_empty() {
+            true => !member.is_one_off,
+            false => !member.is_one_off && services.contains(&member.service),
+        });
+        Ok((name, members))
+    }
+
+    /// Does something to containers, those that need others first.
+    fn backwards(
+        &self,
+        services: &[String],
+        work: impl Fn(&Remains<'_>, &Member) -> Result<(), CommandError> + Sync,
+    ) -> Result<ExitCode, CommandError> {
+        let engine = self.engine()?;
+        let (name, members) = self.members(&engine, services)?;
+        let report = self.report();
+        let remains = Remains {
+            engine: &engine,
+            name: &name,
+            project: None,
+            report: &report,
+        };
+        remains.backwards(&members, |member| work(&remains, member))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,170 @@
+//! `ply compose config`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use serde_json::Map;
+use serde_json::Value;
+
+use super::Access;
+use crate::command_error::CommandError;
+use crate::compose::container;
+use crate::compose::project::Options;
+use crate::compose::project::Place;
+use crate::compose::project::Project;
+use crate::compose::yaml;
+use crate::output::out;
+use crate::output::outln;
+
+/// Check the files and show what they come to
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// `yaml` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "yaml", value_parser = ["yaml", "json"])]
+    format: String,
+    /// Show the digests of services' configurations; `*` is all
+    #[arg(long, value_name = "SERVICES")]
+    hash: Option<String>,
+    /// Show the images
+    #[arg(long)]
+    images: bool,
+    /// Show the names of the networks
+    #[arg(long)]
+    networks: bool,
+    /// Leave variables as they stand
+    #[arg(long)]
+    no_interpolate: bool,
+    /// Write it to a file
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Show the profiles
+    #[arg(long)]
+    profiles: bool,
+    /// Only check
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show the names of the services
+    #[arg(long)]
+    services: bool,
+    /// Show the names of the volumes
+    #[arg(long)]
+    volumes: bool,
+    /// Only these services
+    #[arg(value_name = "SERVICE")]
+    names: Vec<String>,
+}
+
+pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
+    if args.no_interpolate {
+        let options = Options {
+            no_interpolation: true,
+            ..access.options.clone()
+        };
+        let mut place = Place::find(&options).map_err(CommandError::failed)?;
+        let (_, tree) = place.tree(&options).map_err(CommandError::failed)?;
+        return show(&args, &canonical(&tree));
+    }
+    let mut project = access.project(&args.names)?;
+    let names = project
+        .selected(&args.names)
+        .map_err(CommandError::failed)?;
+    if let Some(wanted) = &args.hash {
+        for name in &names {
+            if wanted == "*" || wanted.split(',').any(|it| it == name) {
+                outln!("{name} {}", container::config_hash(&project, name));
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(lines) = lines(&args, &project, &names) {
+        lines.iter().for_each(|line| outln!("{line}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.names.is_empty() {
+        let kept = project.with_dependencies(&names);
+        if let Some(services) = project.tree["services"].as_object_mut() {
+            services.retain(|name, _| kept.contains(name));
+        }
+    }
+    show(&args, &canonical(&project.tree))
+}
+
+/// Returns the names that a flag asks for.
+fn lines(args: &Args, project: &Project, names: &[String]) -> Option<Vec<String>> {
+    let mut lines: Vec<String> = if args.services {
+        names.to_vec()
+    } else if args.volumes {
+        project.volumes.keys().cloned().collect()
+    } else if args.networks {
+        project.networks.keys().cloned().collect()
+    } else if args.images {
+        let services = project.services.iter();
+        services
+            .map(|(name, service)| container::image_of(project, name, service))
+            .collect()
+    } else if args.profiles {
+        let all = project.services.values().chain(project.disabled.values());
+        all.flat_map(|service| service.profiles.clone()).collect()
+    } else {
+        return None;
+    };
+    if args.profiles || args.images {
+        lines.sort();
+        lines.dedup();
+    }
+    Some(lines)
+}
+
+fn show(args: &Args, tree: &Value) -> Result<ExitCode, CommandError> {
+    if args.quiet {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = match args.format.as_str() {
+        "json" => serde_json::to_string_pretty(tree).map_err(CommandError::failed)? + "\n",
+        _ => yaml::write(tree),
+    };
+    match &args.output {
+        None => out!("{text}"),
+        Some(file) => std::fs::write(file, text).map_err(|error| {
+            let words = crate::words::of(&error);
+            CommandError::failed(format_args!("open {}: {words}", file.display()))
+        })?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns a tree in the order in which it is shown: the name, the services, the rest; below that by names. What is to
+/// be a dollar once more is two of them.
+fn canonical(tree: &Value) -> Value {
+    let order = [
+        "name", "services", "networks", "volumes", "secrets", "configs",
+    ];
+    let mut shown = Map::new();
+    let fields = tree.as_object().cloned().unwrap_or_default();
+    for key in order {
+        if let Some(value) = fields.get(key) {
+            shown.insert(key.to_owned(), container::sorted(value));
+        }
+    }
+    let mut others: Vec<&String> = fields
+        .keys()
+        .filter(|key| !order.contains(&key.as_str()))
+        .collect();
+    others.sort();
+    for key in others {
+        shown.insert(key.clone(), container::sorted(&fields[key]));
+    }
+    let mut shown = Value::Object(shown);
+    double_dollars(&mut shown);
+    shown
+}
+
+fn double_dollars(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::Array(items) => items.iter_mut().for_each(double_dollars),
+        Value::Object(map) => map.values_mut().for_each(double_dollars),
+        _ => {}
+    }
+}

@@ -1,0 +1,50 @@
+//! `ply compose down`
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+
+use super::Access;
+use crate::command_error::CommandError;
+use crate::compose::down::Down;
+use crate::compose::down::Remains;
+
+/// Stop and remove what `up` has made
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// Remove the containers of services that are no longer there
+    #[arg(long)]
+    remove_orphans: bool,
+    /// Remove images: `all`, or those without a name of their own (`local`)
+    #[arg(long, value_name = "KIND", value_parser = ["all", "local"])]
+    rmi: Option<String>,
+    /// Seconds until a container is killed
+    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    timeout: Option<i64>,
+    /// Remove the project's volumes, and anonymous ones
+    #[arg(short, long)]
+    volumes: bool,
+    /// Only these services' containers
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
+    let (name, project) = access.name()?;
+    let engine = access.engine()?;
+    let report = access.report();
+    let remains = Remains {
+        engine: &engine,
+        name: &name,
+        project: project.as_ref(),
+        report: &report,
+    };
+    remains.down(&Down {
+        services: args.services,
+        volumes: args.volumes,
+        orphans: args.remove_orphans,
+        images: args.rmi,
+        timeout: args.timeout,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,85 @@
+//! `ply compose stop` and `restart`
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use runtime::container::StartOptions;
+
+use super::Access;
+use crate::command_error::CommandError;
+use crate::compose::composition::shown;
+use crate::compose::down;
+use crate::compose::order;
+
+/// Stop containers
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// Seconds until a container is killed
+    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    timeout: Option<i64>,
+    /// The services; all if there are none
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
+    access.backwards(&args.services, |remains, member| {
+        match member.container.state.status.is_alive() {
+            true => remains.stop(member, args.timeout),
+            false => Ok(()),
+        }
+    })
+}
+
+/// Restart containers
+#[derive(Debug, ClapArgs)]
+pub(super) struct RestartArgs {
+    /// Leave alone those that depend on them
+    #[arg(long)]
+    no_deps: bool,
+    /// Seconds until a container is killed
+    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    timeout: Option<i64>,
+    /// The services; all if there are none
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+pub(super) fn restart(args: RestartArgs, access: &Access<'_>) -> Result<ExitCode, CommandError> {
+    let engine = access.engine()?;
+    let mut services = args.services.clone();
+    if !args.no_deps
+        && !services.is_empty()
+        && let (_, Some(project)) = access.name()?
+    {
+        let restarts = |name: &&String| {
+            let needs = &project.services[*name].depends_on;
+            needs
+                .iter()
+                .any(|(other, need)| need.restart && args.services.contains(other))
+        };
+        services.extend(project.services.keys().filter(restarts).cloned());
+    }
+    let (_, members) = access.members(&engine, &services)?;
+    let report = access.report();
+    order::in_order(&down::needs(&members), |name| {
+        let own: Vec<_> = members
+            .iter()
+            .filter(|member| member.service == name)
+            .collect();
+        order::side_by_side(&own, |member| {
+            let id = shown(member.name());
+            report.begin(&id, "Restarting");
+            let restarted = engine
+                .stop_container(member.id(), None, args.timeout)
+                .and_then(|()| engine.start_container(member.id(), &StartOptions::default()));
+            restarted.map_err(|error| {
+                report.failed(&id, "Error");
+                CommandError::failed(error)
+            })?;
+            report.done(&id, "Started");
+            Ok(())
+        })
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,151 @@
+//! What `up` and the like do, as it happens: a block of lines on a terminal, a line an event elsewhere.
+
+use std::io;
+use std::io::IsTerminal as _;
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Tells of steps on standard error; from several threads at once.
+#[derive(Debug)]
+pub(crate) struct Report {
+    style: Style,
+    lines: Mutex<Vec<Line>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Block,
+    Plain,
+    Quiet,
+}
+
+/// What has become of one thing.
+#[derive(Debug)]
+struct Line {
+    id: String,
+    text: String,
+    status: Status,
+    began: Instant,
+    ended: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Working,
+    Done,
+    Failed,
+}
+
+impl Report {
+    /// Returns one in the style that is asked for: `auto`, `tty`, `plain`, `quiet`.
+    pub(crate) fn new(style: &str) -> Report {
+        let style = match style {
+            "quiet" => Style::Quiet,
+            "tty" => Style::Block,
+            "" | "auto" if io::stderr().is_terminal() => Style::Block,
+            _ => Style::Plain,
+        };
+        Report {
+            style,
+            lines: Mutex::default(),
+        }
+    }
+
+    /// Returns one that says nothing.
+    pub(crate) fn quiet() -> Report {
+        Report::new("quiet")
+    }
+
+    /// Tells that something has begun: `Container p-web-1`, `Creating`.
+    pub(crate) fn begin(&self, id: &str, text: &str) {
+        self.set(id, text, Status::Working);
+    }
+
+    /// Tells that something is done.
+    pub(crate) fn done(&self, id: &str, text: &str) {
+        self.set(id, text, Status::Done);
+    }
+
+    /// Tells that something has failed.
+    pub(crate) fn failed(&self, id: &str, text: &str) {
+        self.set(id, text, Status::Failed);
+    }
+
+    /// Ends a block: what comes next stands below it.
+    pub(crate) fn end(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Line>> {
+        self.lines
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn set(&self, id: &str, text: &str, status: Status) {
+        let mut lines = self.lock();
+        let before = match lines.len() {
+            0 => 0,
+            count => count + 1,
+        };
+        let now = Instant::now();
+        let ended = (status != Status::Working).then_some(now);
+        match lines.iter_mut().find(|line| line.id == id) {
+            Some(line) if line.text == text => return,
+            Some(line) => {
+                line.text = text.to_owned();
+                (line.status, line.ended) = (status, ended);
+            }
+            None => lines.push(Line {
+                id: id.to_owned(),
+                text: text.to_owned(),
+                status,
+                began: now,
+                ended,
+            }),
+        }
+        let shown = match self.style {
+            Style::Quiet => return,
+            Style::Plain => format!(" {id}  {text}\n"),
+            Style::Block => block(&lines, before),
+        };
+        let _ = io::stderr().write_all(shown.as_bytes());
+    }
+}
+
+/// Returns the whole block, written over the one of `before` lines.
+fn block(lines: &[Line], before: usize) -> String {
+    let done = lines
+        .iter()
+        .filter(|line| line.status == Status::Done)
+        .count();
+    let width = lines
+        .iter()
+        .map(|line| line.id.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut text = match before {
+        0 => String::new(),
+        before => format!("\x1b[{before}A"),
+    };
+    text.push_str(&format!("\x1b[2K[+] Running {done}/{}\n", lines.len()));
+    for line in lines {
+        let (mark, colour) = match line.status {
+            Status::Working => ("⠿", "33"),
+            Status::Done => ("✔", "32"),
+            Status::Failed => ("✘", "31"),
+        };
+        let seconds = line
+            .ended
+            .unwrap_or_else(Instant::now)
+            .duration_since(line.began);
+        text.push_str(&format!(
+            "\x1b[2K \x1b[{colour}m{mark}\x1b[0m {:width$}  \x1b[{colour}m{:<10}\x1b[0m \x1b[34m{:.1}s\x1b[0m\n",
+            line.id,
+            line.text,
+            seconds.as_secs_f64()
+        ));
+    }
+    text
+}

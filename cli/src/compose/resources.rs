@@ -1,0 +1,97 @@
+//! The volumes and networks of a project: made before its containers, found by their labels when they go.
+
+use std::collections::BTreeMap;
+
+use runtime::volume::VolumeError;
+use runtime::volume::VolumeFilter;
+use runtime::volume::VolumeOptions;
+
+use super::composition::Composition;
+use super::down::Remains;
+use super::labels;
+use super::model;
+use super::model::Volume;
+use crate::command_error::CommandError;
+
+impl Composition<'_> {
+    /// Makes what of the project's volumes and networks is not there.
+    pub(crate) fn ensure_resources(&self) -> Result<(), CommandError> {
+        for (key, volume) in &self.project.volumes {
+            self.ensure_volume(key, volume)?;
+        }
+        Ok(())
+    }
+
+    fn labels_of_resource(
+        &self,
+        own: &BTreeMap<String, Option<String>>,
+        kind: &str,
+        key: &str,
+    ) -> BTreeMap<String, String> {
+        let mut all = model::filled(own);
+        all.insert(labels::PROJECT.to_owned(), self.project.name.clone());
+        all.insert(kind.to_owned(), key.to_owned());
+        all.insert(labels::VERSION.to_owned(), labels::OUR_VERSION.to_owned());
+        all
+    }
+
+    fn ensure_volume(&self, key: &str, volume: &Volume) -> Result<(), CommandError> {
+        let name = &volume.name;
+        match self.engine.volume(name) {
+            Ok(there) => {
+                let project = there.labels.get(labels::PROJECT);
+                if !volume.external && project != Some(&self.project.name) {
+                    super::warn(format_args!(
+                        "volume {name:?} already exists but was created for project {:?} (expected {:?}). Use \
+                         `external: true` to use an existing volume",
+                        project.map_or("", String::as_str),
+                        self.project.name
+                    ));
+                }
+                return Ok(());
+            }
+            Err(VolumeError::NoSuchVolume(_)) if volume.external => {
+                return Err(CommandError::failed(format_args!(
+                    "external volume {name:?} not found"
+                )));
+            }
+            Err(VolumeError::NoSuchVolume(_)) => {}
+            Err(error) => return Err(CommandError::failed(error)),
+        }
+        let id = format!("Volume {name:?}");
+        self.report.begin(&id, "Creating");
+        let options = VolumeOptions {
+            name: Some(name.clone()),
+            driver: volume.driver.clone().unwrap_or_default(),
+            driver_opts: model::filled(&volume.driver_opts),
+            labels: self.labels_of_resource(&volume.labels, labels::VOLUME, key),
+        };
+        let made = self.engine.create_volume(&options);
+        made.map_err(|error| self.failed(&id, &error))?;
+        self.report.done(&id, "Created");
+        Ok(())
+    }
+}
+
+impl Remains<'_> {
+    /// Removes the project's volumes; returns whether there were any.
+    pub(crate) fn remove_volumes(&self) -> Result<bool, CommandError> {
+        let mut filter = VolumeFilter::default();
+        filter
+            .add(&format!("label={}={}", labels::PROJECT, self.name))
+            .map_err(CommandError::failed)?;
+        let volumes = self.engine.volumes(&filter).map_err(CommandError::failed)?;
+        for volume in &volumes {
+            let id = format!("Volume {}", volume.name);
+            self.report.begin(&id, "Removing");
+            match self.engine.remove_volume(&volume.name, false) {
+                Ok(()) | Err(VolumeError::NoSuchVolume(_)) => self.report.done(&id, "Removed"),
+                Err(error) => {
+                    self.report.failed(&id, "Error");
+                    return Err(CommandError::failed(error));
+                }
+            }
+        }
+        Ok(!volumes.is_empty())
+    }
+}
