@@ -2,12 +2,15 @@
 //!
 //! Everything a situation makes goes with it, also when a test fails.
 
+mod docker;
 mod image;
 mod ply;
 mod registry;
+pub mod saved;
 mod terminal;
 mod tree;
 
+pub use docker::Docker;
 pub use image::busybox_tar;
 pub use image::debian_tar;
 pub use ply::Output;
