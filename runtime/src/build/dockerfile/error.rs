@@ -50,14 +50,11 @@ pub enum Mistake {
         /// Most bytes.
         limit: usize,
     },
-    /// It is not text.
-    #[error("not valid UTF-8")]
-    NotText,
     /// A directive is there twice.
     #[error("only one {0} parser directive can be used")]
     RepeatedDirective(&'static str),
     /// Only a backslash and a backquote may be escape characters.
-    #[error("invalid ESCAPE '{0}'. Must be ` or \\")]
+    #[error("invalid escape token '{0}' does not match ` or \\")]
     InvalidEscape(String),
     /// A here-document's last line is missing.
     #[error("unterminated heredoc")]
@@ -121,7 +118,7 @@ pub enum Mistake {
     InvalidStageName(String),
     /// `COPY` and `ADD` have a source and a destination.
     #[error(
-        "{0} requires at least two arguments, but only one was provided. Destination could not be determined."
+        "{0} requires at least two arguments, but only one was provided. Destination could not be determined"
     )]
     NoDestination(&'static str),
     /// A here-document is no destination.
@@ -131,7 +128,7 @@ pub enum Mistake {
     #[error("{0} in JSON form cannot have a heredoc")]
     HeredocOfExec(&'static str),
     /// An array of something else than strings.
-    #[error("When using JSON array syntax, arrays must be comprised of strings only.")]
+    #[error("when using JSON array syntax, arrays must be comprised of strings only")]
     NotStrings,
     /// `SHELL` has only the JSON form.
     #[error("{0} requires the arguments to be in JSON form")]
@@ -169,7 +166,7 @@ pub enum Mistake {
     #[error("invalid number {0:?} for flag retries")]
     InvalidRetries(String),
     /// `--retries=-1`.
-    #[error("--retries cannot be negative ({0})")]
+    #[error("--retries must be at least 1 (not {0})")]
     NegativeRetries(i64),
     /// Something in a `--mount`.
     #[error("{0}")]
@@ -183,7 +180,6 @@ impl Mistake {
             self,
             Mistake::NoInstructions
                 | Mistake::TooLarge { .. }
-                | Mistake::NotText
                 | Mistake::RepeatedDirective(_)
                 | Mistake::InvalidEscape(_)
                 | Mistake::UnterminatedHeredoc

@@ -39,11 +39,12 @@ pub(super) fn lines(bytes: &[u8]) -> Result<Lines, Misplaced> {
     if bytes.len() > LARGEST {
         return Err(nowhere(Mistake::TooLarge { limit: LARGEST }));
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| nowhere(Mistake::NotText))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim().is_empty() {
+    if bytes.is_empty() {
         return Err(nowhere(Mistake::Empty));
     }
+    // What is no text becomes a replacement character, as it does in Docker on its way into a config.
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let directives = directives(text)?;
     trigger_lines(text, directives)
 }

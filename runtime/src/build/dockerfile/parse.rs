@@ -149,12 +149,7 @@ fn stage_name(name: &str) -> Result<String, Mistake> {
 /// Reads any instruction but `FROM`.
 fn instruction(line: &Line, escape: char) -> Result<InstructionKind, Mistake> {
     let keyword = line.keyword.to_ascii_uppercase();
-    let (mut flags, rest) = match keyword.as_str() {
-        "ADD" | "COPY" | "HEALTHCHECK" | "RUN" => Flags::take(&line.rest, escape),
-        // The classic builder looks for flags everywhere, and knows none.
-        "CMD" | "ENTRYPOINT" | "SHELL" | "ONBUILD" => (Flags::default(), line.rest.as_str()),
-        _ => Flags::take(&line.rest, escape),
-    };
+    let (mut flags, rest) = Flags::take(&line.rest, escape);
     let kind = match keyword.as_str() {
         "ADD" => InstructionKind::Add(Add {
             checksum: flags.value("checksum")?,
@@ -301,7 +296,7 @@ fn transfer(
     };
     let is_heredoc = |word: &String| !line.heredocs.is_empty() && lexer::start(word).is_some();
     let destination = match words.pop() {
-        None => return Err(Mistake::NoArgument(keyword)),
+        None => return Err(Mistake::NoDestination(keyword)),
         Some(_) if words.is_empty() => return Err(Mistake::NoDestination(keyword)),
         Some(word) if is_heredoc(&word) => return Err(Mistake::HeredocDestination(keyword)),
         Some(word) => word,
