@@ -7,6 +7,7 @@ use runtime::container::CreateOptions;
 use super::composition::Composition;
 use super::composition::Recreate;
 use super::composition::Wish;
+use super::composition::remove;
 use super::composition::shown;
 use super::container;
 use super::labels;
@@ -171,10 +172,7 @@ impl Composition<'_> {
         let replaced = self
             .engine
             .stop_container(member.id(), None, wish.timeout)
-            .and_then(|()| {
-                self.engine
-                    .remove_container(member.id(), true, wish.renew_volumes)
-            })
+            .and_then(|()| remove(self.engine, &member.container, wish.renew_volumes))
             .and_then(|()| self.engine.rename_container(made.as_str(), &name));
         replaced.map_err(|error| self.failed(&id, &error))?;
         self.report.done(&id, "Recreated");

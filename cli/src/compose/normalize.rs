@@ -38,7 +38,7 @@ pub(crate) fn normalize(tree: &mut Value, name: &str, environment: &Environment)
         }
     }
     for kind in ["networks", "volumes", "secrets", "configs"] {
-        let resources = tree[kind].as_object_mut();
+        let resources = tree.get_mut(kind).and_then(Value::as_object_mut);
         for (key, resource) in resources.into_iter().flatten() {
             name_resource(key, resource, name);
         }

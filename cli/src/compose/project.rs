@@ -381,7 +381,7 @@ impl Project {
             ("configs", configs),
         ];
         for (kind, used) in used {
-            if let Some(map) = self.tree[kind].as_object_mut() {
+            if let Some(map) = self.tree.get_mut(kind).and_then(Value::as_object_mut) {
                 map.retain(|name, _| used.contains(name));
                 if map.is_empty()
                     && let Some(tree) = self.tree.as_object_mut()
