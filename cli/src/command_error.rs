@@ -16,6 +16,12 @@ pub(crate) struct CommandError {
     message: String,
 }
 
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl CommandError {
     /// Returns an error that ends the program with 1, as most of Docker's commands do.
     pub(crate) fn failed(message: impl fmt::Display) -> CommandError {

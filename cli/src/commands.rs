@@ -36,6 +36,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod serve;
 mod start;
 mod stats;
 mod stop;
@@ -136,6 +137,7 @@ enum Command {
     Push(push::Args),
     Rmi(rmi::Args),
     Save(save::Args),
+    Serve(serve::Args),
     System(system::Args),
     Tag(tag::Args),
 }
@@ -193,6 +195,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Push(args) => push::run(args, &context),
         Command::Rmi(args) => rmi::run(args, &context),
         Command::Save(args) => save::run(args, &context),
+        Command::Serve(args) => serve::run(args, &context),
         Command::System(args) => system::run(args, &context),
         Command::Tag(args) => tag::run(args, &context),
     }

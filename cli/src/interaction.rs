@@ -14,10 +14,8 @@ use rustix::termios::OptionalActions;
 use rustix::termios::Termios;
 
 use crate::command_error::CommandError;
+use crate::detach_keys::DetachKeys;
 use crate::output;
-
-/// Docker's keys to leave a container: ctrl-p ctrl-q.
-const DETACH_KEYS: [u8; 2] = [0x10, 0x11];
 
 /// How to be at a container's streams.
 #[derive(Debug, Clone)]
@@ -29,7 +27,7 @@ pub(crate) struct Interaction {
     /// Whether our signals are the container's.
     pub(crate) sig_proxy: bool,
     /// The keys to leave with.
-    pub(crate) detach_keys: Vec<u8>,
+    pub(crate) detach_keys: DetachKeys,
 }
 
 /// How it ended.
@@ -74,25 +72,6 @@ pub(crate) fn check_terminal(tty: bool, stdin: bool) -> Result<(), CommandError>
     }
 }
 
-/// Reads `--detach-keys`: letters and `ctrl-x`, separated by commas.
-pub(crate) fn parse_detach_keys(text: Option<&str>) -> Result<Vec<u8>, CommandError> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else {
-        return Ok(DETACH_KEYS.to_vec());
-    };
-    text.split(',')
-        .map(
-            |key| match (key.as_bytes(), key.strip_prefix("ctrl-").map(str::as_bytes)) {
-                ([byte], _) => Some(*byte),
-                (_, Some([letter @ b'a'..=b'z'])) => Some(letter - b'a' + 1),
-                (_, Some(b"@")) => Some(0),
-                (_, Some([other @ (b'[' | b'\\' | b']' | b'^' | b'_')])) => Some(other - b'A' + 1),
-                _ => None,
-            },
-        )
-        .collect::<Option<Vec<u8>>>()
-        .ok_or_else(|| CommandError::failed(format_args!("invalid detach keys ({text}) provided")))
-}
-
 /// The signals that are passed on: all that can be caught and mean something to a program.
 fn passed_on() -> SigSet {
     let mut set = SigSet::empty();
@@ -127,10 +106,10 @@ impl Interaction {
         self.pass_signals(attachment.sender());
         let (left, leaving) = std::sync::mpsc::channel();
         if self.stdin {
-            let (sender, keys) = (attachment.sender(), self.detach_keys.clone());
-            let tty = self.tty;
+            let sender = attachment.sender();
+            let keys = self.tty.then(|| self.detach_keys.clone());
             thread::spawn(move || {
-                if pass_stdin(&sender, tty.then_some(&keys[..])) {
+                if pass_stdin(&sender, keys) {
                     let _ = left.send(());
                     sender.hang_up();
                 }
@@ -170,11 +149,9 @@ impl Interaction {
 }
 
 /// Passes standard input on to its end; returns whether the person has left instead.
-fn pass_stdin(sender: &Sender, keys: Option<&[u8]>) -> bool {
+fn pass_stdin(sender: &Sender, mut keys: Option<DetachKeys>) -> bool {
     let mut stdin = io::stdin().lock();
     let mut buffer = [0; 16 << 10];
-    // How many of the keys were pressed one after the other; they are passed on if others follow.
-    let mut pressed = 0;
     loop {
         let count = match stdin.read(&mut buffer) {
             Ok(0) => {
@@ -185,44 +162,16 @@ fn pass_stdin(sender: &Sender, keys: Option<&[u8]>) -> bool {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return false,
         };
-        let Some(keys) = keys else {
-            if sender.stdin(&buffer[..count]).is_err() {
-                return false;
-            }
-            continue;
+        let typed = &buffer[..count];
+        let passed = match &mut keys {
+            Some(keys) => match keys.pass(typed) {
+                Some(passed) => passed,
+                None => return true,
+            },
+            None => typed.to_vec(),
         };
-        let mut passed = Vec::with_capacity(count);
-        for &byte in &buffer[..count] {
-            if byte == keys[pressed] {
-                pressed += 1;
-                if pressed == keys.len() {
-                    return true;
-                }
-                continue;
-            }
-            passed.extend_from_slice(&keys[..pressed]);
-            pressed = usize::from(byte == keys[0]);
-            if pressed == 0 {
-                passed.push(byte);
-            }
-        }
         if !passed.is_empty() && sender.stdin(&passed).is_err() {
             return false;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn detach_keys_are_letters_and_control_characters() {
-        assert_eq!(parse_detach_keys(None).ok(), Some(vec![16, 17]));
-        assert_eq!(
-            parse_detach_keys(Some("ctrl-a,x")).ok(),
-            Some(vec![1, b'x'])
-        );
-        assert!(parse_detach_keys(Some("ctrl-1")).is_err());
     }
 }

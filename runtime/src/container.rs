@@ -58,6 +58,7 @@ pub use list::ContainerFilter;
 pub use logs::LogEntry;
 pub use logs::LogOptions;
 pub use logs::Logs;
+pub use logs::Said as LogSaid;
 pub use mounts::MountSpec;
 pub use mounts::parse_mount;
 pub(crate) use remove::remove_tree;
@@ -80,7 +81,8 @@ pub use tree::letter;
 pub struct ContainerId(pub(crate) String);
 
 impl ContainerId {
-    pub(crate) fn random() -> ContainerId {
+    /// Returns an id that nothing has.
+    pub fn random() -> ContainerId {
         let bytes: [u8; 32] = rand::random();
         ContainerId(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -216,6 +218,15 @@ pub enum ContainerError {
     /// It is about to be started again.
     #[error("Container {0} is restarting, wait until the container is running")]
     Restarting(ContainerId),
+    /// It is frozen already.
+    #[error("Container {0} is already paused")]
+    AlreadyPaused(ContainerId),
+    /// It is not frozen.
+    #[error("Container {0} is not paused")]
+    NotPaused(ContainerId),
+    /// A new name that is another's.
+    #[error("Error when allocating new name: {0}")]
+    Rename(#[source] Box<ContainerError>),
     /// Only what runs can be attached to.
     #[error("You cannot attach to a stopped container, start it first")]
     CannotAttach,

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use jiff::Timestamp;
 use layerfs::Kind;
 
 use crate::Engine;
@@ -34,6 +35,23 @@ pub struct CopyOptions {
     pub archive: bool,
     /// Whether a source that is a link stands for what it leads to.
     pub follow_link: bool,
+}
+
+/// What a path of a container leads to.
+#[derive(Debug, Clone)]
+pub struct PathStat {
+    /// Its last name.
+    pub name: Vec<u8>,
+    /// Bytes of a file.
+    pub size: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// The twelve permission bits.
+    pub mode: u32,
+    /// When it was last changed.
+    pub modified: Timestamp,
+    /// What a link leads to.
+    pub link_target: Vec<u8>,
 }
 
 /// What keeps files from being copied.
@@ -403,6 +421,34 @@ impl Engine {
                     path: place.shown(),
                     source,
                 })
+        })
+    }
+
+    /// Tells what a path of a container leads to; a link that ends it is told of itself.
+    pub fn stat_in_container(&self, container: &str, path: &[u8]) -> Result<PathStat, CopyError> {
+        let opened = self.container_tree(container)?;
+        let place = Place {
+            path,
+            container: Some(container),
+        };
+        let name = base_name(path);
+        with_tree!(self, opened, |tree| {
+            let (node, stat) = find_source(tree, &place, &CopyOptions::default())?;
+            let link_target = match stat.kind {
+                Kind::Symlink => tree
+                    .link_target(&node)
+                    .map_err(|error| place.failed(error))?,
+                _ => Vec::new(),
+            };
+            Ok(PathStat {
+                name: if name.is_empty() { b"/" } else { name }.to_vec(),
+                size: stat.size,
+                kind: stat.kind,
+                mode: stat.mode,
+                modified: Timestamp::new(stat.mtime.secs, stat.mtime.nanos as i32)
+                    .unwrap_or(Timestamp::UNIX_EPOCH),
+                link_target,
+            })
         })
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -81,6 +82,8 @@ struct Inner {
     store: layerfs::store::Store,
     /// One connection a process; SQLite's own locks order the processes.
     db: Mutex<rusqlite::Connection>,
+    /// The monitors that this process has started and that may have ended since.
+    monitors: Mutex<Vec<Child>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -106,6 +109,7 @@ impl Engine {
                 config: config.clone(),
                 store,
                 db: Mutex::new(db),
+                monitors: Mutex::default(),
             }),
         })
     }
@@ -128,6 +132,18 @@ impl Engine {
     /// Returns the configuration the engine was opened with.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.config
+    }
+
+    /// Takes note of a monitor that was started: it outlives a command, but not always a server, which would collect
+    /// them when they are dead.
+    pub(crate) fn keep_child(&self, monitor: Child) {
+        self.inner.monitors.lock().push(monitor);
+    }
+
+    /// Lets the system forget the monitors that have ended.
+    pub(crate) fn reap_children(&self) {
+        let mut monitors = self.inner.monitors.lock();
+        monitors.retain_mut(|monitor| matches!(monitor.try_wait(), Ok(None)));
     }
 
     /// Takes the process's connection to `state.db`. Never hold it across I/O on anything but the database.

@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use nix::fcntl::Flock;
@@ -92,7 +93,8 @@ impl EventFilter {
         }
     }
 
-    fn fits(&self, event: &Event) -> bool {
+    /// Returns whether an event is wanted.
+    pub fn fits(&self, event: &Event) -> bool {
         let attribute = |name: &str| event.attributes.get(name).map(String::as_str);
         let fits_one = |key: &str, value: &str| match key {
             "type" => event.kind == value,
@@ -243,6 +245,18 @@ impl Engine {
 impl Events {
     /// Waits for the next event; `None` when `until` has come.
     pub fn next_event(&mut self) -> Result<Option<Event>, EventError> {
+        self.next_event_before(None)
+    }
+
+    /// Waits for the next event no longer than this; `None` when there was none, or `until` has come.
+    pub fn next_event_within(&mut self, patience: Duration) -> Result<Option<Event>, EventError> {
+        self.next_event_before(Some(Instant::now() + patience))
+    }
+
+    fn next_event_before(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Event>, EventError> {
         loop {
             while let Some(event) = self.read().map_err(|source| EventError::Io {
                 path: self.path.clone(),
@@ -255,7 +269,7 @@ impl Events {
                     return Ok(Some(event));
                 }
             }
-            if !self.wait() {
+            if !self.wait(deadline) {
                 return Ok(None);
             }
         }
@@ -300,14 +314,16 @@ impl Events {
     }
 
     /// Waits until something is written; returns whether it is worth a look.
-    fn wait(&mut self) -> bool {
-        let left = match self.until {
-            Some(until) => match Duration::try_from(until.duration_since(Timestamp::now())) {
-                Ok(left) if !left.is_zero() => Some(left),
-                _ => return false,
-            },
-            None => None,
-        };
+    fn wait(&mut self, deadline: Option<Instant>) -> bool {
+        let until_then = self.until.map(|until| {
+            let left = until.duration_since(Timestamp::now());
+            Duration::try_from(left).unwrap_or_default()
+        });
+        let patience = deadline.map(|it| it.saturating_duration_since(Instant::now()));
+        let left = until_then.into_iter().chain(patience).min();
+        if left.is_some_and(|left| left.is_zero()) {
+            return false;
+        }
         let left = left.and_then(|left| rustix::event::Timespec::try_from(left).ok());
         let mut polled = [PollFd::new(&self.watch, PollFlags::IN)];
         let _ = rustix::event::poll(&mut polled, left.as_ref());

@@ -10,6 +10,7 @@ mod archive;
 mod blobs;
 mod change;
 mod config;
+mod distribution;
 mod history;
 mod import;
 mod inspect;
@@ -39,7 +40,9 @@ use crate::reference::InvalidReference;
 use crate::reference::Reference;
 use crate::registry::RegistryError;
 
+pub use archive::decompressed;
 pub(crate) use change::apply as apply_change;
+pub use distribution::Distribution;
 pub use history::HistoryEntry;
 pub use import::ImportOptions;
 pub use import::ImportSource;

@@ -27,6 +27,7 @@ pub use error::RegistryError;
 use http::Exchange;
 use http::Http;
 use http::Reply;
+pub use settings::Login;
 pub use settings::Settings;
 
 /// What a client wants to do with its repository.
@@ -69,11 +70,7 @@ impl Client {
         access: Access,
         settings: &Settings,
     ) -> Result<Client, RegistryError> {
-        let host = match reference.domain() {
-            DEFAULT_DOMAIN => "registry-1.docker.io",
-            other => other,
-        };
-        let (http, endpoint, challenges) = endpoint::find(host, settings)?;
+        let (http, endpoint, challenges) = endpoint::find(host_of(reference.domain()), settings)?;
         let authority = Authority::new(
             reference.domain(),
             reference.path(),
@@ -206,6 +203,30 @@ impl Client {
             }
         }
     }
+}
+
+/// Returns where a domain's registry answers.
+fn host_of(domain: &str) -> &str {
+    match domain {
+        DEFAULT_DOMAIN => "registry-1.docker.io",
+        other => other,
+    }
+}
+
+/// Asks a registry whether it knows the login of the settings; `server` is how Docker's login calls it.
+pub fn log_in(server: &str, settings: &Settings) -> Result<(), RegistryError> {
+    let bare = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let domain = match bare.split('/').next().unwrap_or_default() {
+        "" | "index.docker.io" => DEFAULT_DOMAIN,
+        domain => domain,
+    };
+    let (http, endpoint, challenges) = endpoint::find(host_of(domain), settings)?;
+    let authority = Authority::of_registry(domain, challenges, settings);
+    let url = format!("{}/v2/", endpoint.base);
+    authority
+        .send(&http, &Exchange::get(&url))?
+        .expect_success()?;
+    Ok(())
 }
 
 /// Opens any http or https address for reading.

@@ -1,6 +1,7 @@
 //! Docker's engine, to compare with.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -49,16 +50,20 @@ impl Docker {
 
     /// Runs a command of docker's on the engine; `build` is the classic builder's.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        let socket = self.dir.path().join("sock");
         Command::new("docker")
             .args(arguments)
-            .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+            .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
             .env("DOCKER_BUILDKIT", "0")
             .env("DOCKER_CONFIG", self.dir.path())
             .stdin(Stdio::null())
             .output()
             .expect("docker runs")
             .into()
+    }
+
+    /// Returns the socket that it listens on.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("sock")
     }
 
     /// Returns a directory that goes with the engine.

@@ -7,6 +7,7 @@ mod image;
 mod ply;
 mod registry;
 pub mod saved;
+mod server;
 mod terminal;
 mod tree;
 
@@ -16,6 +17,7 @@ pub use image::debian_tar;
 pub use ply::Output;
 pub use ply::Ply;
 pub use registry::Registry;
+pub use server::Server;
 pub use terminal::Terminal;
 pub use tree::Entry;
 pub use tree::Tree;

@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::detach_keys::DetachKeys;
 use crate::interaction;
 use crate::interaction::Interaction;
 use crate::interaction::Outcome;
@@ -34,7 +35,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         .container(&args.container)
         .map_err(CommandError::failed)?;
     let stdin = container.config.open_stdin && !args.no_stdin;
-    let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
+    let detach_keys = DetachKeys::parse(args.detach_keys.as_deref())?;
     interaction::check_terminal(container.config.tty, stdin)?;
     interaction::hold_signals();
     let attachment = engine

@@ -17,7 +17,7 @@ use super::export;
 use super::inspect;
 use super::kill;
 use super::logs;
-use super::logs::moment;
+
 use super::pause;
 use super::port;
 use super::ps;
@@ -34,6 +34,7 @@ use super::wait;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::human_size::human_size;
+use crate::moment::moment;
 use crate::output::outln;
 
 /// Manage containers
@@ -165,25 +166,9 @@ pub(super) fn remove_stopped(
     engine: &Engine,
     filter: &ContainerFilter,
 ) -> Result<u64, CommandError> {
-    let containers = engine
-        .containers(true, filter)
+    let (removed, freed) = engine
+        .prune_containers(filter)
         .map_err(CommandError::failed)?;
-    let mut freed = 0;
-    let mut removed = Vec::new();
-    for container in containers {
-        if container.state.status.is_alive() {
-            continue;
-        }
-        let size = engine.container_size(&container);
-        // One that was started since is refused, and stays.
-        if engine
-            .remove_container(container.id.as_str(), false, false)
-            .is_ok()
-        {
-            freed += size;
-            removed.push(container.id);
-        }
-    }
     if !removed.is_empty() {
         outln!("Deleted Containers:");
         removed.iter().for_each(|id| outln!("{id}"));

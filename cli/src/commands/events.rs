@@ -5,13 +5,12 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use runtime::events::Event;
 use runtime::events::EventFilter;
-use serde_json::Value;
-use serde_json::json;
 
-use super::logs::moment;
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::docker_json;
 use crate::format::Listing;
+use crate::moment::moment;
 use crate::output::out;
 use crate::output::outln;
 use crate::terminal;
@@ -51,7 +50,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
                     table: "",
                     headings: &[],
                 };
-                let text = listing.write(Some(format), &[fields(&event)]);
+                let text = listing.write(Some(format), &[docker_json::event(&event)]);
                 out!("{}", text.map_err(CommandError::failed)?);
             }
             None => outln!("{}", terminal::escaped(&line(&event))),
@@ -74,22 +73,4 @@ fn line(event: &Event) -> String {
         event.id,
         attributes.join(", ")
     )
-}
-
-/// Returns Docker's message.
-fn fields(event: &Event) -> Value {
-    let mut message = json!({
-        "Type": event.kind,
-        "Action": event.action,
-        "Actor": { "ID": event.id, "Attributes": event.attributes },
-        "scope": "local",
-        "time": event.time.as_second(),
-        "timeNano": event.time.as_nanosecond() as i64,
-        "status": event.action,
-        "id": event.id,
-    });
-    if let Some(image) = event.attributes.get("image") {
-        message["from"] = image.clone().into();
-    }
-    message
 }

@@ -10,10 +10,12 @@ use runtime::container::ExecOptions;
 use super::container_options::environment;
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::detach_keys::DetachKeys;
 use crate::interaction;
 use crate::interaction::Interaction;
 use crate::interaction::Outcome;
 use crate::output::outln;
+use crate::words;
 
 /// Docker's exit code of a command that cannot be executed, whether it is there or not.
 const CANNOT_EXECUTE: u8 = 126;
@@ -63,7 +65,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
+    let detach_keys = DetachKeys::parse(args.detach_keys.as_deref())?;
     let stdin = args.interactive && !args.detach;
     interaction::check_terminal(args.tty, stdin)?;
     let options = ExecOptions {
@@ -82,7 +84,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     }
     let attachment = match engine.exec_container(&args.container, options) {
         Ok(attachment) => attachment,
-        Err(ContainerError::Start { code, words }) => return refused(code, &words),
+        Err(error @ ContainerError::Start { code, .. }) => return refused(code, &error),
         Err(error) => return Err(CommandError::failed(error)),
     };
     if args.detach {
@@ -101,13 +103,11 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
 }
 
 /// Says why the command cannot be executed where Docker says it: on standard output, in the command's place.
-fn refused(code: u8, words: &str) -> Result<ExitCode, CommandError> {
-    if words.starts_with("unable to start") {
-        outln!("OCI runtime exec failed: exec failed: {words}: unknown");
-    } else if code == CANNOT_EXECUTE {
-        outln!("{words}");
-    } else {
+fn refused(code: u8, error: &ContainerError) -> Result<ExitCode, CommandError> {
+    let words = words::of_exec(error);
+    if code != CANNOT_EXECUTE && words == error.to_string() {
         return Err(CommandError::failed(words));
     }
+    outln!("{words}");
     Ok(ExitCode::from(CANNOT_EXECUTE))
 }

@@ -87,7 +87,7 @@ fn find(engine: &Engine, kind: Option<Kind>, name: &str) -> Result<Option<Value>
     }
     if wants(Kind::Volume) {
         match engine.volume(name) {
-            Ok(volume) => return Ok(Some(super::volume::inspected(&volume))),
+            Ok(volume) => return Ok(Some(crate::docker_json::volume(&volume))),
             Err(VolumeError::NoSuchVolume(_)) => {}
             Err(error) => return Err(error.to_string()),
         }

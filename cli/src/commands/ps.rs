@@ -6,8 +6,6 @@ use clap::Args as ClapArgs;
 use runtime::Engine;
 use runtime::container::Container;
 use runtime::container::ContainerFilter;
-use runtime::container::HealthStatus;
-use runtime::container::Status;
 use runtime::sandbox::Mount;
 use runtime::sandbox::MountSource;
 use serde_json::Value;
@@ -16,6 +14,7 @@ use serde_json::json;
 use crate::age;
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::docker_json;
 use crate::format::Listing;
 use crate::human_size::human_size;
 use crate::output::out;
@@ -165,7 +164,7 @@ pub(super) fn fields(container: &Container, whole: bool) -> Value {
         "RunningFor": age::age(Some(container.created)),
         "Size": "0B",
         "State": container.state.status.as_str(),
-        "Status": status(container),
+        "Status": docker_json::status_words(container),
     })
 }
 
@@ -203,32 +202,5 @@ fn image(name: &str, whole: bool) -> String {
     match is_id && !whole {
         true => digits[..12].to_owned(),
         false => name.to_owned(),
-    }
-}
-
-fn status(container: &Container) -> String {
-    let state = &container.state;
-    match state.status {
-        Status::Created => "Created".to_owned(),
-        Status::Running | Status::Paused => {
-            let since = state.started.map(age::since).unwrap_or_default();
-            let more = match (state.status, state.health) {
-                (Status::Paused, _) => " (Paused)",
-                (_, Some(HealthStatus::Healthy)) => " (healthy)",
-                (_, Some(HealthStatus::Unhealthy)) => " (unhealthy)",
-                (_, Some(HealthStatus::Starting)) => " (health: starting)",
-                (_, None) => "",
-            };
-            format!("Up {since}{more}")
-        }
-        Status::Restarting => {
-            format!(
-                "Restarting ({}) {}",
-                state.exit_code,
-                age::age(state.finished)
-            )
-        }
-        Status::Exited => format!("Exited ({}) {}", state.exit_code, age::age(state.finished)),
-        Status::Removing => "Removal In Progress".to_owned(),
     }
 }

@@ -9,6 +9,7 @@ use super::container_options::ContainerOptions;
 use super::container_options::attached;
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::detach_keys::DetachKeys;
 use crate::interaction;
 use crate::interaction::Interaction;
 use crate::interaction::Outcome;
@@ -40,7 +41,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         ));
     }
     let streams = attached(&container.attach, container.interactive)?;
-    let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
+    let detach_keys = DetachKeys::parse(args.detach_keys.as_deref())?;
     if !args.detach {
         interaction::check_terminal(container.tty, streams[0])?;
     }

@@ -7,6 +7,7 @@ use runtime::container::StartOptions;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::detach_keys::DetachKeys;
 use crate::interaction;
 use crate::interaction::Interaction;
 use crate::interaction::Outcome;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         };
         let container = engine.container(name).map_err(CommandError::failed)?;
         let stdin = args.interactive && container.config.open_stdin;
-        let detach_keys = interaction::parse_detach_keys(args.detach_keys.as_deref())?;
+        let detach_keys = DetachKeys::parse(args.detach_keys.as_deref())?;
         interaction::check_terminal(container.config.tty, stdin)?;
         interaction::hold_signals();
         let options = StartOptions {

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::docker_json::total_memory;
 use crate::format::Listing;
 use crate::human_size::binary_size;
 use crate::human_size::human_size;
@@ -150,10 +151,4 @@ fn fields(
         "BlockIO": both(usage.block),
         "PIDs": usage.pids.to_string(),
     })
-}
-
-/// Returns the bytes of memory that the host has.
-pub(super) fn total_memory() -> u64 {
-    let system = rustix::system::sysinfo();
-    system.totalram.saturating_mul(u64::from(system.mem_unit))
 }

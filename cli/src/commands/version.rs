@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::docker_json;
 use crate::format::Template;
 use crate::output::out;
 use crate::output::outln;
@@ -20,13 +21,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let system = rustix::system::uname();
-    let kernel = system.release().to_string_lossy().into_owned();
-    let version = env!("CARGO_PKG_VERSION");
-    let platform = runtime::image::Platform::host().to_string();
-    // There is no server, but scripts ask Docker for one's version.
-    let half = json!({ "Version": version, "Os": "linux", "Arch": platform.trim_start_matches("linux/"),
-                       "KernelVersion": kernel });
+    let half = docker_json::version();
+    let field = |name: &str| half[name].as_str().unwrap_or_default().to_owned();
+    let (version, kernel) = (field("Version"), field("KernelVersion"));
+    let platform = format!("{}/{}", field("Os"), field("Arch"));
+    // There need be no server, but scripts ask Docker for one's version.
     let all = json!({ "Client": half, "Server": half });
     match args.format.as_deref() {
         Some("json") => outln!("{all}"),

@@ -17,6 +17,7 @@ use super::each::each;
 use super::inspect;
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::docker_json;
 use crate::format::Listing;
 use crate::human_size::human_size;
 use crate::output::out;
@@ -163,25 +164,8 @@ fn inspect_volumes(args: &InspectArgs, context: &Context) -> Result<ExitCode, Co
     inspect::show(&args.volumes, args.format.as_deref(), |name| {
         engine
             .volume(name)
-            .map(|volume| Some(inspected(&volume)))
+            .map(|volume| Some(docker_json::volume(&volume)))
             .map_err(|error| error.to_string())
-    })
-}
-
-/// Returns a volume as Docker's `inspect` shows it.
-pub(super) fn inspected(volume: &Volume) -> Value {
-    let nullable = |map: &BTreeMap<String, String>| match map.is_empty() {
-        true => Value::Null,
-        false => json!(map),
-    };
-    json!({
-        "CreatedAt": volume.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        "Driver": DRIVER,
-        "Labels": nullable(&volume.labels),
-        "Mountpoint": volume.mountpoint.display().to_string(),
-        "Name": volume.name,
-        "Options": nullable(&volume.driver_opts),
-        "Scope": "local",
     })
 }
 

@@ -143,10 +143,7 @@ impl Engine {
         let container = self.container(name)?;
         match container.state.status {
             Status::Running => self.request_done(&container.id, &Request::Pause),
-            Status::Paused => Err(ContainerError::Invalid(format!(
-                "Container {} is already paused",
-                container.id
-            ))),
+            Status::Paused => Err(ContainerError::AlreadyPaused(container.id)),
             Status::Restarting => Err(ContainerError::Restarting(container.id)),
             _ => Err(ContainerError::NotRunning(container.id)),
         }
@@ -157,11 +154,19 @@ impl Engine {
         let container = self.container(name)?;
         match container.state.status {
             Status::Paused => self.request_done(&container.id, &Request::Unpause),
-            _ => Err(ContainerError::Invalid(format!(
-                "Container {} is not paused",
-                container.id
-            ))),
+            _ => Err(ContainerError::NotPaused(container.id)),
         }
+    }
+
+    /// Sets the size of a running container's terminal.
+    pub fn resize_container(
+        &self,
+        name: &str,
+        rows: u16,
+        columns: u16,
+    ) -> Result<(), ContainerError> {
+        let container = self.container(name)?;
+        self.request_done(&container.id, &Request::Resize(rows, columns))
     }
 
     /// Sets new limits, and a new restart policy if there is one, at once if the container runs.
@@ -326,9 +331,7 @@ impl Engine {
                         name: to.to_owned(),
                         by: id,
                     };
-                    Err(ContainerError::Invalid(format!(
-                        "Error when allocating new name: {conflict}"
-                    )))
+                    Err(ContainerError::Rename(Box::new(conflict)))
                 }
                 None => Err(error.into()),
             },

@@ -210,7 +210,8 @@ impl Engine {
 
     /// Buries every container whose row says that it runs but whose monitor is dead, and takes away the traces of those
     /// that have no row (their maker or remover was killed).
-    pub(crate) fn bury_the_dead(&self) -> Result<(), ContainerError> {
+    pub fn bury_the_dead(&self) -> Result<(), ContainerError> {
+        self.reap_children();
         self.sweep_litter()?;
         self.sweep_mounts();
         let unsettled = rows::unsettled(&self.db())?;

@@ -48,6 +48,17 @@ pub struct LogEntry {
     pub text: String,
 }
 
+/// What a look at the log has found.
+#[derive(Debug, Clone)]
+pub enum Said {
+    /// The next entry.
+    Entry(LogEntry),
+    /// Nothing yet.
+    Nothing,
+    /// There will be none.
+    End,
+}
+
 /// The entries, one after the other.
 #[derive(Debug)]
 pub struct Logs {
@@ -209,29 +220,39 @@ impl Logs {
 
     /// Waits for the next entry; `None` at the end.
     pub fn next_entry(&mut self) -> Result<Option<LogEntry>, ContainerError> {
-        if let Some(entry) = self.tail.as_mut().and_then(VecDeque::pop_front) {
-            return Ok(Some(entry));
-        }
         loop {
-            // Asked before the reading: what is said last is read once more.
-            let is_alive = self.options.follow && self.engine.is_alive(&self.id);
-            if self.files.is_empty() && self.options.follow {
-                self.files = open(&self.path).map_err(ContainerError::io(&self.path))?;
+            match self.look()? {
+                Said::Entry(entry) => return Ok(Some(entry)),
+                Said::End => return Ok(None),
+                Said::Nothing => {}
             }
-            if let Some(entry) = self.read()? {
-                return Ok(Some(entry));
-            }
-            let is_over = self
-                .options
-                .until
-                .is_some_and(|until| Timestamp::now() >= until);
-            if !is_alive || is_over {
-                return Ok(None);
-            }
-            std::thread::sleep(match self.journal {
-                Some(_) => PAUSE_OF_JOURNAL,
-                None => PAUSE,
-            });
         }
+    }
+
+    /// Looks for the next entry; where there is none yet, it takes a moment to say so.
+    pub fn look(&mut self) -> Result<Said, ContainerError> {
+        if let Some(entry) = self.tail.as_mut().and_then(VecDeque::pop_front) {
+            return Ok(Said::Entry(entry));
+        }
+        // Asked before the reading: what is said last is read once more.
+        let is_alive = self.options.follow && self.engine.is_alive(&self.id);
+        if self.files.is_empty() && self.options.follow {
+            self.files = open(&self.path).map_err(ContainerError::io(&self.path))?;
+        }
+        if let Some(entry) = self.read()? {
+            return Ok(Said::Entry(entry));
+        }
+        let is_over = self
+            .options
+            .until
+            .is_some_and(|until| Timestamp::now() >= until);
+        if !is_alive || is_over {
+            return Ok(Said::End);
+        }
+        std::thread::sleep(match self.journal {
+            Some(_) => PAUSE_OF_JOURNAL,
+            None => PAUSE,
+        });
+        Ok(Said::Nothing)
     }
 }

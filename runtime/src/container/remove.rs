@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::ContainerError;
+use super::ContainerFilter;
 use super::ContainerId;
 use super::liveness::Busy;
 use super::rows;
@@ -44,6 +45,29 @@ impl Engine {
             return Ok(());
         }
         self.erase(&id, &busy, volumes)
+    }
+
+    /// Removes the containers that fit and do not run; returns them and the bytes that their changes took.
+    pub fn prune_containers(
+        &self,
+        filter: &ContainerFilter,
+    ) -> Result<(Vec<ContainerId>, u64), ContainerError> {
+        let (mut removed, mut freed) = (Vec::new(), 0);
+        for container in self.containers(true, filter)? {
+            if container.state.status.is_alive() {
+                continue;
+            }
+            let size = self.container_size(&container);
+            // One that was started since is refused, and stays.
+            if self
+                .remove_container(container.id.as_str(), false, false)
+                .is_ok()
+            {
+                freed += size;
+                removed.push(container.id);
+            }
+        }
+        Ok((removed, freed))
     }
 
     /// Takes away everything of a dead container that is kept busy; its anonymous volumes if `volumes` says so.

@@ -248,7 +248,10 @@ impl Engine {
         let sent = (&ours).write_all(&spec);
         let answer = sent.and_then(|()| frame::read(&ours));
         match answer {
-            Ok(Some((Kind::Started, _))) => Ok(ours),
+            Ok(Some((Kind::Started, _))) => {
+                self.keep_child(child);
+                Ok(ours)
+            }
             Ok(Some((Kind::Failed, payload))) => {
                 let _ = child.wait();
                 Err(ContainerError::start(&payload))

@@ -162,7 +162,7 @@ fn not_an_archive(error: io::Error) -> ImageError {
 }
 
 /// Takes the archive's own compression off.
-fn decompressed<'a>(reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>, ImageError> {
+pub fn decompressed<'a>(reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>, ImageError> {
     let mut reader = BufReader::with_capacity(PIECE, reader);
     let head = reader.fill_buf().map_err(ImageError::Stream)?;
     Ok(match head {

@@ -19,6 +19,7 @@ use super::error::RegistryError;
 use super::http::Exchange;
 use super::http::Http;
 use super::http::Reply;
+use super::settings::Login;
 use super::settings::Settings;
 use crate::reference::DEFAULT_DOMAIN;
 
@@ -126,6 +127,21 @@ impl Authority {
         challenges: Vec<Challenge>,
         settings: &Settings,
     ) -> Authority {
+        let authority = Authority::of_registry(domain, challenges, settings);
+        authority
+            .state
+            .lock()
+            .scopes
+            .push(format!("repository:{path}:{}", access.actions()));
+        authority
+    }
+
+    /// Prepares to answer `challenges` for the registry itself.
+    pub(super) fn of_registry(
+        domain: &str,
+        challenges: Vec<Challenge>,
+        settings: &Settings,
+    ) -> Authority {
         Authority {
             server: match domain {
                 DEFAULT_DOMAIN => "https://index.docker.io/v1/".to_owned(),
@@ -134,7 +150,7 @@ impl Authority {
             settings: settings.clone(),
             state: Mutex::new(State {
                 challenges,
-                scopes: vec![format!("repository:{path}:{}", access.actions())],
+                scopes: Vec::new(),
                 header: None,
                 credentials: None,
             }),
@@ -231,6 +247,14 @@ impl Authority {
     fn credentials(&self, state: &mut State) -> Result<Option<DockerCredential>, RegistryError> {
         if let Some(known) = &state.credentials {
             return Ok(known.as_ref().map(clone_credential));
+        }
+        if let Some(login) = &self.settings.login {
+            return Ok(Some(match login.clone() {
+                Login::Password { user, password } => {
+                    DockerCredential::UsernamePassword(user, password)
+                }
+                Login::IdentityToken(token) => DockerCredential::IdentityToken(token),
+            }));
         }
         let file = self
             .settings

@@ -3,6 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// A login that whoever asks has brought along.
+#[derive(Clone)]
+pub enum Login {
+    /// A name and its password.
+    Password {
+        /// The name.
+        user: String,
+        /// Its password.
+        password: String,
+    },
+    /// What a registry has given in exchange for one.
+    IdentityToken(String),
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Login(..)")
+    }
+}
+
 /// The client's settings.
 ///
 /// Insecure registries are read as Docker states them, from the key `insecure-registries` (names, `host:port`s and
@@ -20,6 +40,8 @@ pub struct Settings {
     pub insecure: Vec<String>,
     /// `config.json` with logins and credential helpers, if there is one.
     pub docker_config: Option<PathBuf>,
+    /// A login to use in place of what is stored there.
+    pub login: Option<Login>,
     /// Directories with `<host>/*.crt`, as `/etc/docker/certs.d`.
     pub certificates: Vec<PathBuf>,
     /// How many layers move at once.
@@ -51,6 +73,7 @@ impl Default for Settings {
             retry_delay: Duration::from_millis(500),
             insecure,
             docker_config,
+            login: None,
             certificates: vec!["/etc/docker/certs.d".into(), "/etc/ply/certs.d".into()],
             parallel: 3,
         }

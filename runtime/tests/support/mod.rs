@@ -57,6 +57,7 @@ pub fn settings() -> Settings {
         retry_delay: Duration::from_millis(20),
         insecure: Vec::new(),
         docker_config: None,
+        login: None,
         certificates: Vec::new(),
         parallel: 3,
     }

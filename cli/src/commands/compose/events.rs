@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::Access;
 use crate::command_error::CommandError;
-use crate::commands::logs::moment;
 use crate::compose::labels;
+use crate::moment::moment;
 use crate::output::outln;
 use crate::terminal;
 

@@ -7,9 +7,9 @@ use runtime::container::LogOptions;
 
 use super::Access;
 use crate::command_error::CommandError;
-use crate::commands::logs::moment;
 use crate::compose::order;
 use crate::compose::view::View;
+use crate::moment::moment;
 
 /// Show what containers have said
 #[derive(Debug, ClapArgs)]

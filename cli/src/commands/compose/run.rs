@@ -17,6 +17,7 @@ use crate::compose::converge::OneOff;
 use crate::compose::project::Project;
 use crate::compose::report::Report;
 use crate::compose::words;
+use crate::detach_keys::DetachKeys;
 use crate::interaction;
 use crate::interaction::Interaction;
 use crate::interaction::Outcome;
@@ -157,7 +158,7 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
         tty,
         stdin: streams[0],
         sig_proxy: true,
-        detach_keys: interaction::parse_detach_keys(None)?,
+        detach_keys: DetachKeys::parse(None)?,
     };
     match interaction.follow(attachment)? {
         Outcome::Exit(code) => Ok(ExitCode::from(code as u8)),
