@@ -2,6 +2,7 @@
 
 mod attach;
 mod bench;
+mod build;
 mod commit;
 mod compose;
 mod container;
@@ -131,6 +132,7 @@ enum Command {
     Image(image::Args),
     Images(images::Args),
     Import(import::Args),
+    Build(build::Args),
     Load(load::Args),
     Mount(mount::Args),
     Pull(pull::Args),
@@ -189,6 +191,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Image(args) => image::run(args, &context),
         Command::Images(args) => images::run(args, &context),
         Command::Import(args) => import::run(args, &context),
+        Command::Build(args) => build::run(args, &context),
         Command::Load(args) => load::run(args, &context),
         Command::Mount(args) => mount::run(args, &context),
         Command::Pull(args) => pull::run(args, &context),

@@ -35,18 +35,20 @@ pub(crate) fn pack<T: Tree, W: Write>(
     name: &[u8],
     out: W,
 ) -> io::Result<W> {
-    let mut packer = Packer::new(tree, out);
-    packer.add(node, name, 0)?;
-    packer.tar.into_inner()
+    let mut packer = Packer::new(out);
+    packer.add(tree, node, name, 0)?;
+    packer.finish()
 }
 
-/// Writes changes, sorted by path, as a layer's tar: what is there as it is, what is gone as a whiteout.
+/// Writes changes, sorted by path, as a layer's tar: what is there as it is, what is gone as a whiteout. With `latest`,
+/// nothing was changed after that second.
 pub(crate) fn pack_changes<T: Tree, W: Write>(
     tree: &T,
     changes: &[Change],
+    latest: Option<i64>,
     out: W,
 ) -> io::Result<W> {
-    let mut packer = Packer::new(tree, out);
+    let mut packer = Packer::new(out);
     for change in changes {
         let path = change.path.strip_prefix(b"/").unwrap_or(&change.path);
         if change.kind == ChangeKind::Deleted {
@@ -66,38 +68,62 @@ pub(crate) fn pack_changes<T: Tree, W: Write>(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             node => node?,
         };
-        let stat = tree.stat(&node)?;
+        let mut stat = tree.stat(&node)?;
+        if let Some(latest) = latest {
+            stat.mtime = no_later(stat.mtime, latest);
+        }
         if stat.kind != Kind::Socket {
-            packer.append(&node, path, &stat)?;
+            packer.append(tree, &node, path, &stat)?;
         }
     }
-    packer.tar.into_inner()
+    packer.finish()
 }
 
-struct Packer<'a, T, W: Write> {
-    tree: &'a T,
+/// Returns a time, or the second that it must not be after.
+pub(crate) fn no_later(time: Timespec, latest: i64) -> Timespec {
+    match time.secs >= latest {
+        true => Timespec {
+            secs: latest,
+            nanos: 0,
+        },
+        false => time,
+    }
+}
+
+/// Writes nodes of trees as a tar, entry by entry.
+pub(crate) struct Packer<W: Write> {
     tar: tar::Builder<W>,
     /// The name under which a file with several was packed first.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
-impl<'a, T: Tree, W: Write> Packer<'a, T, W> {
-    fn new(tree: &'a T, out: W) -> Packer<'a, T, W> {
+impl<W: Write> Packer<W> {
+    pub(crate) fn new(out: W) -> Packer<W> {
         Packer {
-            tree,
             tar: tar::Builder::new(out),
             links: HashMap::new(),
         }
     }
 
-    fn add(&mut self, node: &T::Node, name: &[u8], depth: usize) -> io::Result<()> {
-        let stat = self.tree.stat(node)?;
+    /// Writes the archive's end.
+    pub(crate) fn finish(self) -> io::Result<W> {
+        self.tar.into_inner()
+    }
+
+    fn add<T: Tree>(
+        &mut self,
+        tree: &T,
+        node: &T::Node,
+        name: &[u8],
+        depth: usize,
+    ) -> io::Result<()> {
+        let stat = tree.stat(node)?;
         if stat.kind == Kind::Socket {
             // As `tar` and Docker: a socket is nothing without its owner.
             return Ok(());
         }
         if !name.is_empty() {
-            self.append(node, name, &stat)?;
+            self.append(tree, node, name, &stat)?;
         }
         if stat.kind != Kind::Directory {
             return Ok(());
@@ -105,8 +131,8 @@ impl<'a, T: Tree, W: Write> Packer<'a, T, W> {
         if depth == DEEPEST {
             return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
         }
-        for child_name in self.tree.names(node)? {
-            let child = match self.tree.child(node, &child_name) {
+        for child_name in tree.names(node)? {
+            let child = match tree.child(node, &child_name) {
                 // Gone since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 child => child?,
@@ -115,7 +141,7 @@ impl<'a, T: Tree, W: Write> Packer<'a, T, W> {
                 b"" => child_name,
                 name => [name, b"/", &child_name].concat(),
             };
-            self.add(&child, &path, depth + 1)?;
+            self.add(tree, &child, &path, depth + 1)?;
         }
         Ok(())
     }
@@ -134,11 +160,18 @@ impl<'a, T: Tree, W: Write> Packer<'a, T, W> {
         self.tar.append_data(&mut header, path, io::empty())
     }
 
-    fn append(&mut self, node: &T::Node, name: &[u8], stat: &Stat) -> io::Result<()> {
-        let mut header = header(stat);
+    /// Appends a node under `name`, with the metadata of `stat`.
+    pub(crate) fn append<T: Tree>(
+        &mut self,
+        tree: &T,
+        node: &T::Node,
+        name: &[u8],
+        stat: &Stat,
+    ) -> io::Result<()> {
         let path = Path::new(std::ffi::OsStr::from_bytes(name));
         if stat.kind != Kind::Directory && stat.nlink > 1 {
             if let Some(first) = self.links.get(&stat.identity) {
+                let mut header = header(stat);
                 header.set_entry_type(EntryType::Link);
                 header.set_size(0);
                 let first = Path::new(std::ffi::OsStr::from_bytes(first));
@@ -146,38 +179,59 @@ impl<'a, T: Tree, W: Write> Packer<'a, T, W> {
             }
             self.links.insert(stat.identity, name.to_vec());
         }
-        self.append_records(node, stat)?;
+        let mut xattrs = tree.xattrs(node)?;
+        xattrs.sort_unstable();
         match stat.kind {
-            Kind::File => {
-                let content = self.tree.read(node)?;
-                // A file that grows or shrinks meanwhile has the length it had.
-                let padded = content.chain(io::repeat(0)).take(stat.size);
-                self.tar.append_data(&mut header, path, padded)
-            }
+            Kind::File => self.append_file(name, stat, &xattrs, tree.read(node)?),
             Kind::Symlink => {
-                let target = self.tree.link_target(node)?;
+                self.append_records(stat, &xattrs)?;
+                let target = tree.link_target(node)?;
                 let target = Path::new(std::ffi::OsStr::from_bytes(&target));
-                self.tar.append_link(&mut header, path, target)
+                self.tar.append_link(&mut header(stat), path, target)
             }
-            Kind::Directory => {
-                let mut name = name.to_vec();
-                name.push(b'/');
-                let path = Path::new(std::ffi::OsStr::from_bytes(&name));
-                self.tar.append_data(&mut header, path, io::empty())
-            }
-            _ => self.tar.append_data(&mut header, path, io::empty()),
+            _ => self.append_empty(name, stat, &xattrs),
         }
     }
 
+    /// Appends a regular file. One that grows or shrinks meanwhile has the length it had.
+    pub(crate) fn append_file(
+        &mut self,
+        name: &[u8],
+        stat: &Stat,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+        content: impl Read,
+    ) -> io::Result<()> {
+        self.append_records(stat, xattrs)?;
+        let path = Path::new(std::ffi::OsStr::from_bytes(name));
+        let padded = content.chain(io::repeat(0)).take(stat.size);
+        self.tar.append_data(&mut header(stat), path, padded)
+    }
+
+    /// Appends what is all said by its metadata: a directory, a device, a fifo.
+    pub(crate) fn append_empty(
+        &mut self,
+        name: &[u8],
+        stat: &Stat,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+    ) -> io::Result<()> {
+        self.append_records(stat, xattrs)?;
+        let mut name = name.to_vec();
+        if stat.kind == Kind::Directory {
+            name.push(b'/');
+        }
+        let path = Path::new(std::ffi::OsStr::from_bytes(&name));
+        self.tar.append_data(&mut header(stat), path, io::empty())
+    }
+
     /// Appends what a plain header has no room for: attributes and nanoseconds.
-    fn append_records(&mut self, node: &T::Node, stat: &Stat) -> io::Result<()> {
+    fn append_records(&mut self, stat: &Stat, xattrs: &[(Vec<u8>, Vec<u8>)]) -> io::Result<()> {
         let mut records = Vec::new();
         if stat.mtime.nanos != 0 || stat.mtime.secs < 0 {
             records.push(("mtime".to_owned(), decimal(stat.mtime).into_bytes()));
         }
-        for (name, value) in self.tree.xattrs(node)? {
-            if let Ok(name) = String::from_utf8(name) {
-                records.push((format!("{XATTR}{name}"), value));
+        for (name, value) in xattrs {
+            if let Ok(name) = std::str::from_utf8(name) {
+                records.push((format!("{XATTR}{name}"), value.clone()));
             }
         }
         if records.is_empty() {

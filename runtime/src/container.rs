@@ -70,6 +70,7 @@ pub(crate) use rows::SCHEMA_OF_RESTARTS;
 pub use size::Usage as DiskUsage;
 pub(crate) use size::size_of;
 pub use start::StartOptions;
+pub(crate) use start::Step;
 pub use stats::Top;
 pub use tree::ContainerTree;
 pub use tree::RunningTree;

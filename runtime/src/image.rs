@@ -48,9 +48,17 @@ pub use import::ImportOptions;
 pub use import::ImportSource;
 pub use inspect::inspect;
 pub use list::ImageFilter;
+pub(crate) use list::point_in_time;
 pub use load::Loaded;
 pub(crate) use manifest::ACCEPT;
+pub(crate) use manifest::Descriptor;
 pub(crate) use manifest::LARGEST_MANIFEST;
+pub(crate) use manifest::Manifest;
+pub(crate) use manifest::OCI_INDEX;
+pub(crate) use manifest::OCI_LAYER;
+pub(crate) use manifest::OCI_MANIFEST;
+pub(crate) use manifest::Parsed;
+pub(crate) use manifest::parse as parse_manifest;
 pub use platform::Platform;
 pub use prune::Pruned;
 pub use pull::PullOptions;
@@ -104,6 +112,22 @@ pub struct Image {
 }
 
 impl Image {
+    /// Returns an image that says nothing of itself, of layers that none may have yet.
+    pub(crate) fn of_layers(layers: &[DiffId]) -> Image {
+        Image {
+            id: ImageId(Digest([0; 32])),
+            config: ImageConfiguration::default(),
+            raw_config: serde_json::Value::Null,
+            layers: layers.to_vec(),
+            chain_id: ChainId::of(layers),
+            size: 0,
+            created: None,
+            last_tagged: None,
+            tags: Vec::new(),
+            repo_digests: Vec::new(),
+        }
+    }
+
     /// Returns whether the image is for a platform, as far as its config says what it is for.
     pub fn is_for(&self, platform: &Platform) -> bool {
         let text = |key: &str| {

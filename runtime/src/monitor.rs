@@ -21,6 +21,7 @@ mod serving;
 mod session;
 mod sources;
 mod streams;
+mod trees;
 
 pub(crate) use log_file::Entry as LogFileEntry;
 
@@ -74,6 +75,7 @@ use crate::sandbox::Opened;
 use crate::sandbox::Plan;
 use crate::sandbox::Process;
 use crate::sandbox::Stdio;
+use crate::sandbox::TreeMount;
 use crate::sandbox::Whose;
 use crate::sandbox::helper::Helper;
 use crate::sandbox::message;
@@ -108,6 +110,8 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     /// The options of the volumes that have some.
     pub(crate) volumes: DriverOptions,
+    /// What a build's step is shown.
+    pub(crate) shown: sandbox::Shown,
     pub(crate) again: Again,
 }
 
@@ -321,6 +325,7 @@ fn take_descriptors() -> io::Result<(File, File)> {
 fn start(spec: &mut Spec) -> Result<Parts, Failure> {
     let before = spec.again.listener.take();
     sources::go_to_host(spec).map_err(failed("enter the host's mounts"))?;
+    let secrets = std::mem::take(&mut spec.shown.secrets);
     let spec = &*spec;
     let config = &spec.config;
     let paths = RunPaths::new(&spec.run, &spec.id());
@@ -348,6 +353,8 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         },
     )
     .map_err(failed("mount the container's root"))?;
+    let trees = trees::mount(spec, &paths)?;
+    let shown: Vec<TreeMount> = trees.iter().map(trees::Tree::shown).collect();
     let (devices, rules) = devices::of(config)?;
     let rules = (!config.privileged).then_some(&rules);
     let cgroup = Cgroup::create(&spec.id, &config.resources, rules).map_err(|error| Failure {
@@ -366,7 +373,11 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
             (streams, stdio)
         }
     };
-    let plan = plan(spec, root.clone(), &cgroup, devices, sources, stdio)?;
+    let plan = Plan {
+        trees: shown,
+        secrets,
+        ..plan(spec, root.clone(), &cgroup, devices, sources, stdio)?
+    };
     let listener = match before {
         // SAFETY: the monitor before this one has left it open for us, and nobody else knows of it.
         Some(fd) => unsafe { sys::fds::adopt(fd) }.map(UnixListener::from),
@@ -388,6 +399,10 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
     let filesystem = mounted
         .spawn()
         .map_err(failed("serve the container's root"))?;
+    let trees = trees
+        .into_iter()
+        .map(trees::Tree::serve)
+        .collect::<Result<_, _>>()?;
     cgroup.add(pid).map_err(|error| Failure {
         code: 125,
         words: error.to_string(),
@@ -424,6 +439,7 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         pidfd: stage.forget(),
         cgroup,
         _filesystem: filesystem,
+        _trees: trees,
         union,
         helper,
         container_root,
@@ -471,7 +487,7 @@ fn open_union(spec: &Spec) -> Result<Arc<Union>, Failure> {
     let upper = Upper::open(&directory.join("upper"), &directory.join("work"))
         .map_err(failed("open the container's upper"))?;
     let union = Union::new(stack, Some(upper)).map_err(failed("open the container's tree"))?;
-    if spec.is_first {
+    if spec.is_first && !spec.config.of_build {
         // An image in which it cannot be written goes without.
         if let Err(error) = write_hostname(&union, &spec.config.hostname) {
             log::debug!("/etc/hostname: {error}");
@@ -567,6 +583,8 @@ fn plan(
         },
         stdio,
         init: config.init,
+        trees: Vec::new(),
+        secrets: Vec::new(),
     })
 }
 

@@ -229,12 +229,35 @@ pub fn log_in(server: &str, settings: &Settings) -> Result<(), RegistryError> {
     Ok(())
 }
 
+/// A file of the web.
+pub(crate) struct FetchedFile<R> {
+    /// The `Last-Modified` header.
+    pub(crate) last_modified: Option<String>,
+    /// The `Content-Disposition` header.
+    pub(crate) disposition: Option<String>,
+    pub(crate) body: R,
+}
+
+/// Opens any http or https address, with what its server says of it.
+pub(crate) fn fetch(
+    url: &str,
+    settings: &Settings,
+) -> Result<FetchedFile<impl std::io::Read + Send + use<>>, RegistryError> {
+    let http = Http::new("", false, settings);
+    let reply = http::with_retries(settings, &Exchange::get(url), |get| http.send(get, None))?;
+    let reply = reply.expect_success()?;
+    let header = |name: &str| reply.header(name).map(str::to_owned);
+    Ok(FetchedFile {
+        last_modified: header("last-modified"),
+        disposition: header("content-disposition"),
+        body: reply.into_body(),
+    })
+}
+
 /// Opens any http or https address for reading.
 pub(crate) fn download(
     url: &str,
     settings: &Settings,
 ) -> Result<impl std::io::Read + Send + use<>, RegistryError> {
-    let http = Http::new("", false, settings);
-    let reply = http::with_retries(settings, &Exchange::get(url), |get| http.send(get, None))?;
-    Ok(reply.expect_success()?.into_body())
+    Ok(fetch(url, settings)?.body)
 }

@@ -167,6 +167,54 @@ impl Propagation {
     }
 }
 
+/// What a build's step is shown beside its root. It is told to the monitor and written down nowhere.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    /// Trees of layers.
+    pub(crate) trees: Vec<LayerTree>,
+    /// Files in memory.
+    pub(crate) secrets: Vec<Secret>,
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shown")
+            .field("trees", &self.trees)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A mount of what lies in a stack of layers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LayerTree {
+    /// The diff IDs of the layers, lowest first.
+    pub(crate) layers: Vec<String>,
+    /// What of it is shown.
+    pub(crate) path: PathBuf,
+    /// Where, absolute, in the container.
+    pub(crate) target: PathBuf,
+    /// Whether it may be written; what is written is lost.
+    pub(crate) writable: bool,
+}
+
+/// A file whose bytes are never on a disk.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Secret {
+    pub(crate) target: PathBuf,
+    pub(crate) content: Vec<u8>,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// A mount of a tree in the monitor's mount namespace.
+#[derive(Debug)]
+pub(crate) struct TreeMount {
+    /// Where the tree is mounted.
+    pub(crate) root: PathBuf,
+    pub(crate) tree: LayerTree,
+}
+
 /// A container's network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
@@ -246,7 +294,6 @@ pub(crate) struct Process {
 }
 
 /// All the stage needs to know.
-#[derive(Debug)]
 pub(crate) struct Plan {
     /// Where the union is mounted, in the monitor's mount namespace.
     pub(crate) root: PathBuf,
@@ -273,6 +320,9 @@ pub(crate) struct Plan {
     pub(crate) stdio: Stdio,
     /// Whether a reaper of ours is pid 1.
     pub(crate) init: bool,
+    /// What a build's step is shown.
+    pub(crate) trees: Vec<TreeMount>,
+    pub(crate) secrets: Vec<Secret>,
 }
 
 /// A node to make.

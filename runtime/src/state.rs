@@ -18,6 +18,7 @@ const SCHEMAS: &[&str] = &[
     crate::container::SCHEMA,
     crate::container::SCHEMA_OF_RESTARTS,
     crate::volume::SCHEMA,
+    crate::build::cache::SCHEMA,
 ];
 
 /// How long a process waits for another one's write.

@@ -27,6 +27,8 @@ pub(crate) struct Stat {
     pub(crate) gid: u32,
     pub(crate) size: u64,
     pub(crate) mtime: Timespec,
+    /// When anything of it was last changed, if somebody keeps count.
+    pub(crate) ctime: Option<Timespec>,
     pub(crate) rdev: u64,
     pub(crate) nlink: u64,
     /// The same for all names of one file.
@@ -74,7 +76,7 @@ pub(crate) trait Tree: Sync {
     fn link_target(&self, link: &Self::Node) -> io::Result<Vec<u8>>;
     fn xattrs(&self, node: &Self::Node) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>>;
     /// Opens a regular file to be read.
-    fn read(&self, file: &Self::Node) -> io::Result<Box<dyn Read + '_>>;
+    fn read(&self, file: &Self::Node) -> io::Result<Box<dyn Read + Send + '_>>;
     /// Makes something that must not be there yet, closed to others until it gets its metadata.
     fn make(&self, directory: &Self::Node, name: &[u8], new: New<'_>) -> io::Result<Self::Node>;
     /// Replaces a regular file's content; returns its length.

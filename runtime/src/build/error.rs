@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use layerfs::store::StoreError;
 
+use super::dockerfile::DockerfileError;
 use crate::container::ContainerError;
 use crate::image::ImageError;
 use crate::image::Platform;
@@ -27,6 +28,9 @@ pub enum BuildError {
         #[source]
         cause: Box<StepError>,
     },
+    /// The Dockerfile says nothing that can be done.
+    #[error(transparent)]
+    Dockerfile(#[from] DockerfileError),
     /// The context cannot be read.
     #[error("unable to prepare context: {0}")]
     Context(#[source] Box<StepError>),
@@ -198,6 +202,11 @@ pub enum StepError {
 }
 
 impl StepError {
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> StepError {
+        let path = path.into();
+        move |source| StepError::Io { path, source }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             StepError::Command { code, .. } => u8::try_from(*code).unwrap_or(1).max(1),

@@ -18,6 +18,9 @@ pub(crate) fn announce(
     config: &Config,
     more: &[(&str, String)],
 ) {
+    if config.of_build {
+        return;
+    }
     let mut attributes: BTreeMap<String, String> = config
         .labels
         .iter()

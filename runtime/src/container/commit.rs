@@ -123,10 +123,10 @@ fn pack(tree: ContainerTree, changes: &[Change], out: impl Write) -> io::Result<
     let mut out = match tree {
         ContainerTree::Running(running) => {
             let tree = HostTree::of_container(running.bare, running.first_user);
-            archive::pack_changes(&tree, changes, out)?
+            archive::pack_changes(&tree, changes, None, out)?
         }
         ContainerTree::Stopped(stopped) => {
-            archive::pack_changes(&UnionTree(stopped.union().clone()), changes, out)?
+            archive::pack_changes(&UnionTree(stopped.union().clone()), changes, None, out)?
         }
     };
     out.flush()

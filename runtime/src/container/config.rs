@@ -127,6 +127,8 @@ pub struct Config {
     pub oom_score_adj: Option<i32>,
     /// Where what it says is kept.
     pub log: LogConfig,
+    /// Whether it is a build's step: shown to nobody, and gone with the build.
+    pub of_build: bool,
 }
 
 impl Config {

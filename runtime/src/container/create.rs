@@ -5,6 +5,7 @@ use std::path::Component;
 use std::path::Path;
 
 use jiff::Timestamp;
+use layerfs::DiffId;
 
 use serde::Deserialize as _;
 
@@ -31,6 +32,7 @@ use crate::image::Image;
 use crate::sandbox::Capabilities;
 use crate::sandbox::Limit;
 use crate::sandbox::Network;
+use crate::sandbox::Shown;
 use crate::volume;
 
 /// The first of the users that are given to user namespaces, and how many ranges of them there are.
@@ -152,6 +154,8 @@ pub struct CreateOptions {
 pub struct Prepared {
     pub(super) container: Container,
     pub(super) busy: Busy,
+    /// What a build's step is shown.
+    pub(super) shown: Option<Shown>,
 }
 
 impl Prepared {
@@ -171,7 +175,11 @@ impl Engine {
     /// Makes a container for [`Engine::start_prepared`].
     pub fn prepare_container(&self, options: &CreateOptions) -> Result<Prepared, ContainerError> {
         let (container, busy) = self.new_container(options, Status::Running)?;
-        Ok(Prepared { container, busy })
+        Ok(Prepared {
+            container,
+            busy,
+            shown: None,
+        })
     }
 
     /// Finds the containers whose namespaces are to be shared.
@@ -282,13 +290,36 @@ impl Engine {
         status: Status,
     ) -> Result<(Container, Busy), ContainerError> {
         let image = self.image(&options.image)?;
+        self.container_of(options, &image, status, false)
+    }
+
+    /// Makes a container of layers that are no image yet, for a step of a build.
+    pub(crate) fn prepare_step(
+        &self,
+        layers: &[DiffId],
+        options: &CreateOptions,
+        shown: Shown,
+    ) -> Result<Prepared, ContainerError> {
+        let image = Image::of_layers(layers);
+        let (container, busy) = self.container_of(options, &image, Status::Running, true)?;
+        Ok(Prepared {
+            container,
+            busy,
+            shown: Some(shown),
+        })
+    }
+
+    fn container_of(
+        &self,
+        options: &CreateOptions,
+        image: &Image,
+        status: Status,
+        of_build: bool,
+    ) -> Result<(Container, Busy), ContainerError> {
         let id = ContainerId::random();
-        let mut config = configure(
-            options,
-            &image,
-            &id,
-            self.volumes_from(&options.volumes_from)?,
-        )?;
+        let volumes = self.volumes_from(&options.volumes_from)?;
+        let mut config = configure(options, image, &id, volumes)?;
+        config.of_build = of_build;
         self.resolve_namespaces(options, &mut config)?;
         if let Some(name) = &options.name
             && !names::is_valid(name)
@@ -528,6 +559,7 @@ fn configure(
         cgroupns_mode: String::new(),
         userns_mode: String::new(),
         first_user: None,
+        of_build: false,
     })
 }
 

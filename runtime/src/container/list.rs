@@ -180,7 +180,8 @@ impl Engine {
             .iter_mut()
             .for_each(|container| self.observe(container));
         containers.retain(|container| {
-            (all || filter.wants_all() || container.state.status.is_alive())
+            !container.config.of_build
+                && (all || filter.wants_all() || container.state.status.is_alive())
                 && filter.fits(container, &images)
                 && before
                     .as_ref()

@@ -315,8 +315,9 @@ impl Engine {
         }
         let attributes = [("exitCode", KILLED.to_string())];
         self.emit_container("die", id, &container.name, &container.config, &attributes);
-        if container.state.status == Status::Removing || container.config.auto_remove {
-            return self.erase(id, busy, container.config.auto_remove);
+        let config = &container.config;
+        if container.state.status == Status::Removing || config.auto_remove || config.of_build {
+            return self.erase(id, busy, config.auto_remove || config.of_build);
         }
         let end = rows::End {
             code: KILLED,

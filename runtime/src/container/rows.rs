@@ -155,7 +155,7 @@ fn transact<T>(
 }
 
 fn durability_of(container: &Container) -> Durability {
-    match container.config.auto_remove {
+    match container.config.auto_remove || container.config.of_build {
         true => Durability::Process,
         false => Durability::Machine,
     }
@@ -209,7 +209,7 @@ fn insert_row(
         durability,
         "INSERT INTO containers (id, name, image_id, created, config, auto_remove, phase, started)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
-         WHERE EXISTS (SELECT 1 FROM image WHERE id = ?3 AND removed = 0)",
+         WHERE ?9 OR EXISTS (SELECT 1 FROM image WHERE id = ?3 AND removed = 0)",
         params![
             container.id.as_str(),
             container.name,
@@ -219,6 +219,7 @@ fn insert_row(
             container.config.auto_remove,
             phase(container.state.status),
             container.state.started.map(nanoseconds),
+            container.config.of_build,
         ],
     );
     match added {

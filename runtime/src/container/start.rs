@@ -34,6 +34,7 @@ use crate::monitor::Spec;
 use crate::monitor::journal;
 use crate::sandbox::MountSource;
 use crate::sandbox::Network;
+use crate::sandbox::Shown;
 use crate::sys;
 use crate::volume;
 
@@ -46,7 +47,31 @@ pub struct StartOptions {
     pub size: (u16, u16),
 }
 
+/// A step of a build that runs.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) attachment: Attachment,
+    pub(crate) container: Container,
+    busy: Busy,
+}
+
 impl Engine {
+    /// Waits until a step's monitor is gone; its upper holds still then.
+    pub(crate) fn step_is_over(&self, step: &Step) -> Result<(), ContainerError> {
+        step.busy
+            .wait_for_death()
+            .map_err(ContainerError::io(self.run_dir()))
+    }
+
+    /// Takes away all that a step has left.
+    pub(crate) fn erase_step(&self, step: &Step) -> Result<(), ContainerError> {
+        self.step_is_over(step)?;
+        crate::cgroup::sweep(step.container.id.as_str())?;
+        self.erase_files_and_row(&step.container.id, Durability::Process, true)?;
+        step.busy.sweep();
+        Ok(())
+    }
+
     /// Starts a container that was made with [`Engine::prepare_container`]; one with `auto_remove` that cannot be
     /// started is gone afterwards.
     pub fn start_prepared(
@@ -54,8 +79,30 @@ impl Engine {
         prepared: Prepared,
         options: &StartOptions,
     ) -> Result<Option<Attachment>, ContainerError> {
-        let Prepared { container, busy } = prepared;
-        self.start_kept(&container, &busy, options, true)
+        let Prepared {
+            container, busy, ..
+        } = prepared;
+        self.start_kept(&container, &busy, options, true, None)
+    }
+
+    /// Starts a build's step with its outputs attached; the container is the caller's to erase.
+    pub(crate) fn start_step(&self, prepared: Prepared) -> Result<Step, ContainerError> {
+        let Prepared {
+            container,
+            busy,
+            shown,
+        } = prepared;
+        let options = StartOptions {
+            attach: Some([false, true, true]),
+            ..StartOptions::default()
+        };
+        let attachment = self.start_kept(&container, &busy, &options, true, shown)?;
+        let gone = || ContainerError::Monitor(io::ErrorKind::NotConnected.into());
+        Ok(Step {
+            attachment: attachment.ok_or_else(gone)?,
+            container,
+            busy,
+        })
     }
 
     /// Starts a container that is there; one that runs already is left alone.
@@ -87,7 +134,7 @@ impl Engine {
         rows::set_running(&self.db(), &id, Timestamp::now(), 0)?;
         let mut container = container;
         container.state.restart_count = 0;
-        self.start_kept(&container, &busy, options, is_first)
+        self.start_kept(&container, &busy, options, is_first, None)
     }
 
     /// Starts a container whose monitor was killed, as its policy says.
@@ -101,7 +148,7 @@ impl Engine {
         let mut container = container.clone();
         container.state.restart_count = count;
         let options = StartOptions::default();
-        self.start_kept(&container, busy, &options, false)
+        self.start_kept(&container, busy, &options, false, None)
             .map(|_| ())
     }
 
@@ -111,11 +158,12 @@ impl Engine {
         busy: &Busy,
         options: &StartOptions,
         is_first: bool,
+        shown: Option<Shown>,
     ) -> Result<Option<Attachment>, ContainerError> {
         let started = self
             .make_files(container)
             .and_then(|()| self.make_volumes(container, is_first))
-            .and_then(|volumes| self.launch(container, busy, options, is_first, volumes));
+            .and_then(|volumes| self.launch(container, busy, options, is_first, volumes, shown));
         match started {
             Ok(stream) => {
                 let attached = options.attach.map(|_| Attachment::new(stream)).transpose();
@@ -128,7 +176,7 @@ impl Engine {
                 busy.wait_for_death()
                     .map_err(ContainerError::io(self.run_dir()))?;
                 crate::cgroup::sweep(container.id.as_str())?;
-                match container.config.auto_remove {
+                match container.config.auto_remove || container.config.of_build {
                     true => self.erase(&container.id, busy, true)?,
                     false => {
                         let code = i32::from(error.exit_code());
@@ -207,6 +255,7 @@ impl Engine {
         options: &StartOptions,
         is_first: bool,
         volumes: DriverOptions,
+        shown: Option<Shown>,
     ) -> Result<UnixStream, ContainerError> {
         let failed = ContainerError::Monitor;
         let lock = busy.open_again().map_err(failed)?;
@@ -242,6 +291,7 @@ impl Engine {
             detached: options.attach.is_none(),
             name: container.name.clone(),
             volumes,
+            shown: shown.unwrap_or_default(),
             again: Again::after(container.state.restart_count),
         };
         let spec = frame::encode_json(Kind::Spec, &spec).map_err(failed)?;
@@ -338,6 +388,10 @@ impl Engine {
         end: &rows::End,
     ) -> Result<(), ContainerError> {
         rows::leave_log_on_close(&self.db());
+        if rows::by_id(&self.db(), id)?.is_some_and(|container| container.config.of_build) {
+            // The build takes its changes first; without the build, whoever comes next buries it.
+            return Ok(());
+        }
         if !auto_remove {
             return Ok(rows::set_exited(&self.db(), id, end)?);
         }

@@ -159,7 +159,7 @@ impl Engine {
         })
     }
 
-    fn union_of(&self, container: &Container) -> Result<Arc<Union>, ContainerError> {
+    pub(crate) fn union_of(&self, container: &Container) -> Result<Arc<Union>, ContainerError> {
         let layers = container
             .config
             .layers

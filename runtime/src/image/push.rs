@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// Brings every layer to the registry; returns their blobs, lowest layer first.
-    fn push_layers(
+    pub(crate) fn push_layers(
         &self,
         client: &Client,
         reference: &Reference,

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::Image;
 use super::ImageError;
+use super::ImageId;
 use super::manifest;
 use super::rows;
 use crate::Engine;
@@ -46,6 +47,30 @@ impl Engine {
     ) -> Result<(), ImageError> {
         let _lease = self.lease()?;
         let wanted = self.wanted(names)?;
+        self.save_wanted(&wanted, format, writer)
+    }
+
+    /// Writes one image into an archive, under names that it need not have here.
+    pub(crate) fn save_as(
+        &self,
+        id: &ImageId,
+        tags: &[Reference],
+        format: ArchiveFormat,
+        writer: &mut dyn Write,
+    ) -> Result<(), ImageError> {
+        let wanted = Wanted {
+            image: self.image_by_id(id)?,
+            tags: tags.iter().map(Reference::or_latest).collect(),
+        };
+        self.save_wanted(&[wanted], format, writer)
+    }
+
+    fn save_wanted(
+        &self,
+        wanted: &[Wanted],
+        format: ArchiveFormat,
+        writer: &mut dyn Write,
+    ) -> Result<(), ImageError> {
         let mut archive = Archive {
             tar: tar::Builder::new(writer),
             written: HashSet::new(),
@@ -55,7 +80,7 @@ impl Engine {
         let mut saved = Vec::new();
         let mut index = Vec::new();
         let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-        for wanted in &wanted {
+        for wanted in wanted {
             let image = &wanted.image;
             let config = self.blob(image.id.0)?;
             archive.blob(image.id.0, &config)?;

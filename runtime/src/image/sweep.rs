@@ -82,11 +82,13 @@ impl Engine {
         };
         let _ = std::fs::remove_file(self.sweep_mark());
         self.drop_removed_images()?;
-        let (images, blobs) = {
+        let (images, blobs, kept) = {
             let db = self.db();
-            (rows::all_layers(&db)?, rows::all_blobs(&db)?)
+            let kept = crate::build::cache::layers(&db)?;
+            (rows::all_layers(&db)?, rows::all_blobs(&db)?, kept)
         };
-        let live_layers: HashSet<DiffId> = images.iter().map(|(_, layer)| *layer).collect();
+        let of_images = images.iter().map(|(_, layer)| *layer);
+        let live_layers: HashSet<DiffId> = of_images.chain(kept).collect();
         let mut stacks: BTreeMap<_, Vec<DiffId>> = BTreeMap::new();
         for (image, layer) in images {
             stacks.entry(image).or_default().push(layer);

@@ -61,6 +61,8 @@ pub(super) struct Parts {
     pub(super) cgroup: Cgroup,
     /// Kept for its threads.
     pub(super) _filesystem: layerfs::fuse::Serving,
+    /// Likewise, of a build's step.
+    pub(super) _trees: Vec<layerfs::fuse::Serving>,
     pub(super) union: Arc<Union>,
     pub(super) helper: Helper,
     /// The root as the container sees it.
@@ -567,6 +569,10 @@ impl Serving {
         }
         let client = &self.clients[at];
         if client.is_gone {
+            if self.spec.config.of_build && matches!(client.role, Role::Attached(_)) {
+                // The build is dead, or wants no more of it.
+                let _ = sys::process::signal(self.parts.pidfd.as_fd(), libc::SIGKILL);
+            }
             match client.role {
                 Role::Attached([true, ..]) => self.end_input(),
                 Role::Executing(number) => self.end_session_input(number),

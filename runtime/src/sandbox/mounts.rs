@@ -36,10 +36,14 @@ use super::Plan;
 use super::Propagation;
 use super::READ_ONLY;
 use super::Recursion;
+use super::Secret;
+use super::TreeMount;
 use super::Whose;
 use super::root;
 use super::root::Make;
 use super::root::Root;
+
+mod of_build;
 
 /// A step that failed, for the words of the error.
 pub(super) type Failed = (String, io::Error);
@@ -308,7 +312,7 @@ fn sysctls(proc: &OwnedFd) {
 }
 
 /// Binds the files of ours and what was asked for, outer targets first.
-pub(super) fn asked_for(root: &Root, plan: &Plan) -> Result<(), Failed> {
+pub(super) fn asked_for(root: &Root, kernel: &Kernel, plan: &Plan) -> Result<(), Failed> {
     for (at, (source, target)) in plan.files.iter().enumerate() {
         if plan.mounts.iter().any(|mount| mount.target == *target) {
             continue;
@@ -321,21 +325,48 @@ pub(super) fn asked_for(root: &Root, plan: &Plan) -> Result<(), Failed> {
         }
         .map_err(failed())?;
     }
-    let mut mounts: Vec<(usize, &Mount)> = plan.mounts.iter().enumerate().collect();
-    mounts.sort_by_key(|(_, mount)| mount.target.components().count());
-    for (at, mount) in mounts {
+    let mut asked: Vec<Asked<'_>> = Vec::new();
+    asked.extend(plan.mounts.iter().enumerate().map(|(at, mount)| {
         let opened = plan.sources.get(at).and_then(Option::as_ref);
-        match (opened, &mount.source) {
-            (Some(tree), _) => one(root, &mount.target, tree),
-            (None, MountSource::Tmpfs(options)) => tmpfs(options).and_then(|tree| {
-                restrict(&tree, mount.read_only, false)?;
-                one(root, &mount.target, &tree)
-            }),
-            (None, _) => Err(io::ErrorKind::NotFound.into()),
-        }
-        .map_err(step(format!("mount {}", mount.target.display())))?;
+        Asked::Mount(mount, opened)
+    }));
+    asked.extend(plan.trees.iter().map(Asked::Tree));
+    asked.extend(plan.secrets.iter().map(Asked::Secret));
+    asked.sort_by_key(|asked| asked.target().components().count());
+    for asked in asked {
+        let mounted = match asked {
+            Asked::Mount(mount, Some(tree)) => one(root, &mount.target, tree),
+            Asked::Mount(mount, None) => match &mount.source {
+                MountSource::Tmpfs(options) => tmpfs(options).and_then(|tree| {
+                    restrict(&tree, mount.read_only, false)?;
+                    one(root, &mount.target, &tree)
+                }),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            },
+            Asked::Tree(tree) => of_build::tree(root, tree),
+            Asked::Secret(secret) => of_build::secret(root, &kernel.dev, secret),
+        };
+        mounted.map_err(step(format!("mount {}", asked.target().display())))?;
     }
     Ok(())
+}
+
+/// One of the mounts that were asked for.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    Mount(&'a Mount, Option<&'a OwnedFd>),
+    Tree(&'a TreeMount),
+    Secret(&'a Secret),
+}
+
+impl Asked<'_> {
+    fn target(&self) -> &Path {
+        match self {
+            Asked::Mount(mount, _) => &mount.target,
+            Asked::Tree(mount) => &mount.tree.target,
+            Asked::Secret(secret) => &secret.target,
+        }
+    }
 }
 
 /// Opens a file of ours, attached nowhere yet.

@@ -107,7 +107,7 @@ fn contain(plan: &Plan, monitor: &OwnedFd) -> Result<std::convert::Infallible, F
     let root = root.map_err(failed("open the root"))?;
     let kernel = mounts::kernel_filesystems(&root, plan, shm)?;
     mounts::devices_of_host(&root, &kernel, plan)?;
-    mounts::asked_for(&root, plan)?;
+    mounts::asked_for(&root, &kernel, plan)?;
     if !plan.privileged {
         mounts::mask(&kernel)?;
     }

@@ -40,15 +40,27 @@ pub(crate) struct HostTree {
     flags: ResolveFlags,
     /// The host's first user of a container with a user namespace.
     first_user: Option<u32>,
+    /// Whether only attributes count that mean the same on another machine.
+    portable: bool,
 }
 
 impl HostTree {
+    /// Returns the tree below a directory that files are only taken from: nothing leads out of it, and of attributes
+    /// only capabilities and `user.` are seen.
+    pub(crate) fn of_sources(root: OwnedFd) -> HostTree {
+        HostTree {
+            portable: true,
+            ..HostTree::of_container(root, None)
+        }
+    }
+
     /// Returns the tree below a container's root: nothing leads out of it.
     pub(crate) fn of_container(root: OwnedFd, first_user: Option<u32>) -> HostTree {
         HostTree {
             root,
             flags: ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
             first_user,
+            portable: false,
         }
     }
 
@@ -80,6 +92,7 @@ impl HostTree {
             root: rustix::fs::open("/", flags, Mode::empty())?,
             flags: ResolveFlags::empty(),
             first_user: None,
+            portable: false,
         })
     }
 }
@@ -87,6 +100,10 @@ impl HostTree {
 /// Returns the path by which the kernel leads to what an open descriptor is.
 fn proc_path(node: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", node.as_raw_fd()))
+}
+
+fn is_portable(xattr: &[u8]) -> bool {
+    xattr == b"security.capability" || xattr.starts_with(b"user.")
 }
 
 fn os(name: &[u8]) -> &OsStr {
@@ -146,6 +163,10 @@ impl Tree for HostTree {
                 secs: stat.st_mtime as i64,
                 nanos: stat.st_mtime_nsec as u32,
             },
+            ctime: Some(Timespec {
+                secs: stat.st_ctime as i64,
+                nanos: stat.st_ctime_nsec as u32,
+            }),
             rdev: stat.st_rdev,
             nlink: stat.st_nlink as u64,
             identity: (stat.st_dev, stat.st_ino),
@@ -184,6 +205,7 @@ impl Tree for HostTree {
         for name in names[..length]
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())
+            .filter(|name| !self.portable || is_portable(name))
         {
             let mut value = vec![0; LARGEST_XATTR];
             match rustix::fs::getxattr(&path, os(name), &mut value) {
@@ -199,7 +221,7 @@ impl Tree for HostTree {
         Ok(xattrs)
     }
 
-    fn read(&self, file: &OwnedFd) -> io::Result<Box<dyn Read + '_>> {
+    fn read(&self, file: &OwnedFd) -> io::Result<Box<dyn Read + Send + '_>> {
         Ok(Box::new(File::open(proc_path(file))?))
     }
 

@@ -223,7 +223,7 @@ impl Tree for MountedTree {
         }
     }
 
-    fn read(&self, file: &Node) -> io::Result<Box<dyn Read + '_>> {
+    fn read(&self, file: &Node) -> io::Result<Box<dyn Read + Send + '_>> {
         match &file.at {
             At::Union(node) => self.union.read(node),
             At::Mount(mount, node) => self.host(*mount).read(node),

@@ -100,6 +100,7 @@ impl Tree for UnionTree {
             gid: attr.gid,
             size: attr.size,
             mtime: attr.mtime,
+            ctime: None,
             rdev: attr.rdev,
             nlink: u64::from(attr.nlink),
             identity: (0, attr.ino.0),
@@ -130,7 +131,7 @@ impl Tree for UnionTree {
         values.collect()
     }
 
-    fn read(&self, file: &Held) -> io::Result<Box<dyn Read + '_>> {
+    fn read(&self, file: &Held) -> io::Result<Box<dyn Read + Send + '_>> {
         let opened = self.0.open(file.ino, libc::O_RDONLY, Access::PLAIN)?;
         Ok(Box::new(Reader {
             union: &self.0,

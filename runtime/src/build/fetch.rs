@@ -1,0 +1,328 @@
+//! `ADD` from elsewhere: addresses, and git repositories through the `git` program.
+
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use layerfs::Digest;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use super::builder::Builder;
+use super::error::StepError;
+use super::source::Source;
+use super::transfer::Content;
+use super::transfer::Fetched;
+use super::transfer::Loose;
+use crate::Engine;
+use crate::registry;
+use crate::registry::Settings;
+
+/// What an `ADD`'s source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A path of the context.
+    Path,
+    /// Something to fetch.
+    Url,
+    /// A git repository.
+    Git,
+}
+
+/// Returns what a source is, as BuildKit tells them apart.
+pub(super) fn kind(source: &str) -> Kind {
+    let is_git_scheme = [
+        "git://",
+        "git+https://",
+        "git+http://",
+        "git+ssh://",
+        "ssh://",
+        "git+file://",
+    ]
+    .iter()
+    .any(|scheme| source.starts_with(scheme));
+    let is_web = source.starts_with("http://") || source.starts_with("https://");
+    let repository = source.split('#').next().unwrap_or_default();
+    let is_scp = source.starts_with("git@") && source.contains(':');
+    match (is_git_scheme || is_scp, is_web) {
+        (true, _) => Kind::Git,
+        (_, true) if repository.ends_with(".git") => Kind::Git,
+        (_, true) => Kind::Url,
+        _ => Kind::Path,
+    }
+}
+
+/// Opens what is at an address.
+pub(super) fn open(url: &str, settings: &Settings) -> Result<impl Read + Send + use<>, StepError> {
+    Ok(registry::download(url, settings)?)
+}
+
+/// Fetches a file.
+pub(super) fn url(
+    builder: &Builder<'_>,
+    url: &str,
+    checksum: Option<&str>,
+    unpack: bool,
+) -> Result<Loose, StepError> {
+    let expected = match checksum {
+        Some(text) => Some(
+            text.parse::<Digest>()
+                .map_err(|error| StepError::Word(format!("invalid checksum: {error}")))?,
+        ),
+        None => None,
+    };
+    let tmp = Arc::new(builder.engine.store().tmp_dir()?);
+    let path = tmp.path().join("fetched");
+    let fetched = registry::fetch(url, &builder.options.registry)?;
+    let name = name(url, fetched.disposition.as_deref());
+    let mtime = fetched.last_modified.as_deref().and_then(http_date);
+    let (digest, size) = save(fetched.body, &path).map_err(StepError::io(&path))?;
+    if let Some(expected) = expected.filter(|expected| *expected != digest) {
+        return Err(StepError::Checksum {
+            url: url.to_owned(),
+            expected: expected.to_string(),
+            found: digest.to_string(),
+        });
+    }
+    let is_archive = |path: &Path| File::open(path).is_ok_and(super::compression::is_archive);
+    let unpack = unpack && is_archive(&path);
+    let name = name
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| StepError::Transfer {
+            verb: "ADD",
+            words: format!("cannot determine filename for source {url}"),
+        })?;
+    Ok(Loose {
+        name: name.into_bytes(),
+        content: Content::Fetched(Fetched {
+            path,
+            size,
+            digest,
+            unpack,
+            _held: tmp,
+        }),
+        mode: 0o600,
+        mtime,
+    })
+}
+
+/// Returns what a fetched file is called: the last component of its address, or what the server says.
+fn name(url: &str, disposition: Option<&str>) -> Option<String> {
+    let is_name =
+        |name: &&str| !name.is_empty() && !name.contains('/') && !matches!(*name, "." | "..");
+    let path = url.split(['?', '#']).next()?.split_once("://")?.1;
+    let (_, path) = path.split_once('/')?;
+    let from_path = path.rsplit('/').next().filter(is_name);
+    let stated = disposition.and_then(|text| {
+        let value = text
+            .split(';')
+            .find_map(|part| part.trim().strip_prefix("filename="))?;
+        Some(value.trim_matches('"')).filter(is_name)
+    });
+    from_path.or(stated).map(str::to_owned)
+}
+
+/// Reads the date of an HTTP header, seconds since the epoch.
+fn http_date(text: &str) -> Option<i64> {
+    let format = "%a, %d %b %Y %H:%M:%S GMT";
+    let time = jiff::civil::DateTime::strptime(format, text.trim()).ok()?;
+    let zoned = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(zoned.timestamp().as_second())
+}
+
+fn save(mut from: impl Read, path: &Path) -> io::Result<(Digest, u64)> {
+    let mut file = io::BufWriter::new(File::create_new(path)?);
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    let mut size = 0;
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hash.update(&buffer[..count]);
+        file.write_all(&buffer[..count])?;
+        size += count as u64;
+    }
+    file.flush()?;
+    Ok((Digest(hash.finalize().into()), size))
+}
+
+/// Checks a git repository out for `ADD`.
+pub(super) fn git(
+    builder: &Builder<'_>,
+    address: &str,
+    keep_git_dir: bool,
+) -> Result<Loose, StepError> {
+    let source = Arc::new(checkout(builder.engine, address, keep_git_dir)?);
+    let digest = super::select::tree_digest(&source)?;
+    let name = address.split('#').next().unwrap_or_default();
+    Ok(Loose {
+        name: name.as_bytes().to_vec(),
+        content: Content::Tree(source, digest),
+        mode: 0o755,
+        mtime: None,
+    })
+}
+
+/// Checks `repository#ref:directory` out.
+pub(super) fn checkout(
+    engine: &Engine,
+    address: &str,
+    keep_git_dir: bool,
+) -> Result<Source, StepError> {
+    let (repository, fragment) = address.split_once('#').unwrap_or((address, ""));
+    let (reference, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
+    let repository = repository.strip_prefix("git+").unwrap_or(repository);
+    let reference = if reference.is_empty() {
+        "HEAD"
+    } else {
+        reference
+    };
+    if repository.starts_with('-') || reference.starts_with('-') {
+        return Err(git_failed(format!("invalid repository: {address}")));
+    }
+    let tmp = engine.store().tmp_dir()?;
+    let tree = tmp.path().join("tree");
+    std::fs::create_dir(&tree).map_err(StepError::io(&tree))?;
+    run_git(&tree, &["init", "-q"])?;
+    run_git(&tree, &["remote", "add", "origin", "--", repository])?;
+    let fetched = run_git(
+        &tree,
+        &[
+            "fetch",
+            "-q",
+            "--depth",
+            "1",
+            "--no-tags",
+            "origin",
+            "--",
+            reference,
+        ],
+    );
+    match fetched {
+        Ok(()) => run_git(&tree, &["checkout", "-q", "FETCH_HEAD"])?,
+        // A commit that the server does not give alone.
+        Err(_) => {
+            run_git(&tree, &["fetch", "-q", "origin"])?;
+            run_git(&tree, &["checkout", "-q", reference])?;
+        }
+    }
+    run_git(
+        &tree,
+        &[
+            "submodule",
+            "update",
+            "-q",
+            "--init",
+            "--recursive",
+            "--depth=1",
+        ],
+    )?;
+    if !keep_git_dir {
+        let git_dir = tree.join(".git");
+        std::fs::remove_dir_all(&git_dir).map_err(StepError::io(&git_dir))?;
+    }
+    let names = super::files::clean(directory.as_bytes())
+        .ok_or_else(|| git_failed(format!("invalid subdirectory: {directory}")))?;
+    let below = String::from_utf8_lossy(&super::files::join(&names)).into_owned();
+    // Resolved beneath the checkout: a link in it leads nowhere else.
+    let flags =
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::open(&tree, flags, rustix::fs::Mode::empty())
+        .map_err(io::Error::from)
+        .map_err(StepError::io(&tree))?;
+    let directory = match below.as_str() {
+        "" => root,
+        below => crate::sys::fds::open_resolved(
+            &root,
+            below,
+            flags,
+            rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS,
+        )
+        .map_err(StepError::io(below))?,
+    };
+    Ok(Source::checkout(tmp, directory))
+}
+
+/// Runs git without anything of the user's that could ask or execute.
+fn run_git(tree: &Path, arguments: &[&str]) -> Result<(), StepError> {
+    let output = Command::new("git")
+        .args([
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "init.defaultBranch=master",
+        ])
+        .args([
+            "-c",
+            "advice.detachedHead=false",
+            "-c",
+            "protocol.ext.allow=never",
+        ])
+        .arg("-C")
+        .arg(tree)
+        .args(arguments)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_WORK_TREE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|error| git_failed(crate::image::words(&error)))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            let words = String::from_utf8_lossy(&output.stderr);
+            Err(git_failed(crate::image::printable(words.trim())))
+        }
+    }
+}
+
+fn git_failed(words: String) -> StepError {
+    StepError::Program {
+        program: "git",
+        words,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart() {
+        for (source, expected) in [
+            ("dir/file", Kind::Path),
+            ("https://example.org/a.tar.gz", Kind::Url),
+            ("https://example.org/a.git", Kind::Git),
+            ("https://example.org/a.git#v1:sub", Kind::Git),
+            ("git@example.org:a/b.git", Kind::Git),
+            ("git://example.org/a", Kind::Git),
+        ] {
+            assert_eq!(kind(source), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn fetched_files_are_called_by_their_address() {
+        let named = |url: &str| name(url, None);
+        assert_eq!(named("http://h/a/b.txt?x=/y").as_deref(), Some("b.txt"));
+        assert_eq!(named("http://h/"), None);
+        assert_eq!(named("http://h"), None);
+        let stated = "attachment; filename=\"c.txt\"";
+        assert_eq!(name("http://h/a/", Some(stated)).as_deref(), Some("c.txt"));
+        assert_eq!(name("http://h/a/", Some("filename=../x")), None);
+        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date, Some(784_111_777));
+    }
+}
