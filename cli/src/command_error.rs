@@ -131,13 +131,24 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     CommandError::with_code(code, words).report()
 }
 
-/// Returns `--flag` of clap's `--flag <VALUE>`.
-fn flag_of(argument: &str) -> &str {
-    argument.split_whitespace().next().unwrap_or(argument)
+/// Returns `-f, --flag` of clap's `--flag <VALUE>`.
+fn flag_of(argument: &str) -> String {
+    let flag = argument.split_whitespace().next().unwrap_or(argument);
+    let (_, command) = typed();
+    let is_it = |known: &&clap::Arg| known.get_long() == flag.strip_prefix("--");
+    match command.get_arguments().find(is_it).and_then(clap::Arg::get_short) {
+        Some(short) => format!("-{short}, {flag}"),
+        None => flag.to_owned(),
+    }
 }
 
 /// Returns the command as far as it was typed: `ply image rm`.
 fn command() -> String {
+    typed().0
+}
+
+/// Returns the command as far as it was typed, in words and as it is known.
+fn typed() -> (String, clap::Command) {
     use clap::CommandFactory as _;
     let mut command = crate::commands::Cli::command();
     let mut words = vec!["ply".to_owned()];
@@ -152,5 +163,5 @@ fn command() -> String {
             None => break,
         }
     }
-    words.join(" ")
+    (words.join(" "), command)
 }

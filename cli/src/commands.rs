@@ -3,6 +3,7 @@
 mod attach;
 mod bench;
 mod build;
+mod builder;
 mod commit;
 mod compose;
 mod container;
@@ -98,6 +99,9 @@ pub(crate) struct Cli {
 enum Command {
     Attach(attach::Args),
     Bench(bench::Args),
+    Build(Box<build::Args>),
+    #[command(visible_alias = "buildx")]
+    Builder(builder::Args),
     Commit(commit::Args),
     Compose(compose::Args),
     Container(container::Args),
@@ -132,7 +136,6 @@ enum Command {
     Image(image::Args),
     Images(images::Args),
     Import(import::Args),
-    Build(build::Args),
     Load(load::Args),
     Mount(mount::Args),
     Pull(pull::Args),
@@ -156,6 +159,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     let context = Context { config };
     match cli.command {
         Command::Bench(args) => bench::run(args, &context),
+        Command::Build(args) => build::run(*args, &context),
+        Command::Builder(args) => builder::run(args, &context),
         Command::Attach(args) => attach::run(args, &context),
         Command::Commit(args) => commit::run(args, &context),
         Command::Compose(args) => compose::run(args, &context),
@@ -191,7 +196,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Image(args) => image::run(args, &context),
         Command::Images(args) => images::run(args, &context),
         Command::Import(args) => import::run(args, &context),
-        Command::Build(args) => build::run(args, &context),
         Command::Load(args) => load::run(args, &context),
         Command::Mount(args) => mount::run(args, &context),
         Command::Pull(args) => pull::run(args, &context),

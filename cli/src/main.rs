@@ -1,6 +1,7 @@
 //! `ply`: a container engine on a layered filesystem of its own.
 
 mod age;
+mod build_progress;
 mod command_error;
 mod commands;
 mod compose;

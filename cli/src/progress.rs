@@ -120,15 +120,23 @@ impl Bars {
 
 impl Progress for Shown {
     fn event(&self, event: ProgressEvent) {
-        match event {
-            ProgressEvent::Message(text) => self.line(&text),
-            ProgressEvent::Named { id, text } => self.line(&format!("{id}: {text}")),
-            ProgressEvent::Layer { id, status } => match &self.bars {
-                Some(bars) => bars.show(&id, &status),
-                // Into a pipe each step is told once, without counts.
-                None if status.counts().is_some() => {}
-                None => self.line(&format!("{id}: {}", status.words())),
-            },
+        match (&event, &self.bars) {
+            (ProgressEvent::Layer { id, status }, Some(bars)) => bars.show(id, status),
+            _ => {
+                if let Some(line) = plain_line(&event) {
+                    self.line(&line);
+                }
+            }
         }
+    }
+}
+
+/// Returns an event as a line; each step of a layer is told once, without counts.
+pub(crate) fn plain_line(event: &ProgressEvent) -> Option<String> {
+    match event {
+        ProgressEvent::Message(text) => Some(text.clone()),
+        ProgressEvent::Named { id, text } => Some(format!("{id}: {text}")),
+        ProgressEvent::Layer { status, .. } if status.counts().is_some() => None,
+        ProgressEvent::Layer { id, status } => Some(format!("{id}: {}", status.words())),
     }
 }

@@ -317,7 +317,7 @@ fn what_docker_refuses_is_refused_in_its_way() {
             (
                 "run --rm -m lots busybox true",
                 125,
-                "invalid argument \"lots\" for \"--memory\" flag",
+                "invalid argument \"lots\" for \"-m, --memory\" flag",
             ),
             (
                 "run --rm --env-file /no/such busybox true",

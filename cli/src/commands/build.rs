@@ -1,183 +1,255 @@
 //! `ply build`
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
+mod context;
+mod fields;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ArgAction;
 use clap::Args as ClapArgs;
 use runtime::build::Allow;
-use runtime::build::BuildEvent;
 use runtime::build::BuildOptions;
-use runtime::build::BuildProgress;
 use runtime::build::CacheExport;
 use runtime::build::CacheStore;
-use runtime::build::ContextSource;
-use runtime::build::Destination;
-use runtime::build::DockerfileSource;
+use runtime::build::NamedContext;
 use runtime::build::Output;
-use runtime::build::SecretSource;
+use runtime::image::Platform;
 use runtime::reference::Reference;
+use runtime::sandbox::Limit;
 
+use super::container_options::parse_bytes;
+use super::container_options::parse_ulimit;
+use super::limits::Limits;
+use crate::build_progress::Shown;
+use crate::build_progress::Style;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::output::outln;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, ClapArgs)]
+#[command(next_display_order = None)]
 pub(crate) struct Args {
-    /// A name for the image
-    #[arg(short, long, value_name = "NAME")]
-    tag: Vec<String>,
-    /// The Dockerfile, in the context
-    #[arg(short, long, value_name = "FILE", default_value = "Dockerfile")]
-    file: String,
-    /// Set a build-time variable
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// Add a line to the /etc/hosts of every RUN (`host:ip`)
+    #[arg(long, value_name = "HOST:IP", value_parser = fields::extra_host)]
+    add_host: Vec<String>,
+    /// Allow a RUN what it asks for (`network.host`, `security.insecure`)
+    #[arg(long, value_name = "WHAT")]
+    allow: Vec<Entitlement>,
+    /// Set a build-time variable; without a value, to ours
+    #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
+    /// A further context (`name=directory`, `name=docker-image://image`, `name=https://...`)
+    #[arg(long, value_name = "NAME=SOURCE")]
+    build_context: Vec<String>,
+    /// Where results may come from beside the cache here (an image, `type=local,src=DIR`)
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Where results are also kept (`type=registry,ref=NAME`, `type=local,dest=DIR`, `type=inline`)
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
+    /// For Docker's sake: nothing is sent that could be compressed
+    #[arg(long, value_name = "BOOL", hide = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    compress: Option<bool>,
+    /// The Dockerfile (`PATH/Dockerfile`)
+    #[arg(short, long, value_name = "FILE|-")]
+    file: Option<String>,
+    /// For Docker's sake: no container outlives its step
+    #[arg(long, value_name = "BOOL", hide = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    force_rm: Option<bool>,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Set a label
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = fields::label)]
+    label: Vec<(String, String)>,
+    #[command(flatten)]
+    limits: Limits,
+    /// Make an image, as without any --output
+    #[arg(long)]
+    load: bool,
+    /// The network of every RUN that states none: `default`, `none` or `host`
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: Option<String>,
+    /// Take no result from the cache
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    no_cache: bool,
+    /// What to make (`type=local|tar|oci|docker|image`, `dest=...`, or a directory)
+    #[arg(short, long, value_name = "OUTPUT")]
+    output: Vec<String>,
+    /// Choose this platform of base images
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
+    platform: Option<String>,
+    /// How to show what happens
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "auto",
+        env = "BUILDKIT_PROGRESS",
+        hide_env = true
+    )]
+    progress: Style,
+    /// Fetch base images even if they are here
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    pull: bool,
+    /// Push the image under its names
+    #[arg(long)]
+    push: bool,
+    /// Print only the image's id
+    #[arg(short, long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    quiet: bool,
+    /// For Docker's sake: no container outlives its step
+    #[arg(long, value_name = "BOOL", hide = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    rm: Option<bool>,
+    /// Show a secret to the steps that ask for it (`id=NAME[,src=FILE|,env=VARIABLE]`)
+    #[arg(long, value_name = "SECRET")]
+    secret: Vec<String>,
+    /// Size of the /dev/shm of every RUN
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    shm_size: Option<u64>,
+    /// Show an agent's socket to the steps that ask for it (`default`, `ID=SOCKET`)
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    ssh: Vec<String>,
+    /// A name for the image
+    #[arg(short, long, value_name = "NAME[:TAG]", value_parser = fields::tag)]
+    tag: Vec<Reference>,
     /// The stage to build
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// Do not use the cache
-    #[arg(long)]
-    no_cache: bool,
-    /// Show a secret to steps that ask for it
-    #[arg(long, value_name = "id=ID,src=FILE")]
-    secret: Vec<String>,
-    /// Show an agent to steps that ask for it
-    #[arg(long, value_name = "ID=SOCKET")]
-    ssh: Vec<String>,
-    /// What is made of the result
-    #[arg(short, long, value_name = "type=TYPE,dest=PATH")]
-    output: Vec<String>,
-    /// Where cached results come from
-    #[arg(long, value_name = "type=TYPE,...")]
-    cache_from: Vec<String>,
-    /// Where cached results go
-    #[arg(long, value_name = "type=TYPE,...")]
-    cache_to: Vec<String>,
-    /// Allow a step more than its walls
-    #[arg(long, value_name = "ENTITLEMENT")]
-    allow: Vec<String>,
-    /// The context
-    #[arg(value_name = "PATH")]
-    context: PathBuf,
+    /// Limits of each process (`nofile=1024:2048`)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = parse_ulimit)]
+    ulimit: Vec<Limit>,
+    /// The context: a directory, an address, or `-` for a Dockerfile or a tar on standard input
+    #[arg(value_name = "PATH|URL|-")]
+    path: String,
 }
 
-/// Prints what steps do.
-struct Plain;
-
-impl BuildProgress for Plain {
-    fn event(&self, event: BuildEvent) {
-        match event {
-            BuildEvent::Began { step, text } => {
-                outln!("Step {}/{} : {text}", step.number, step.total);
-            }
-            BuildEvent::Cached { .. } => outln!(" ---> Using cache"),
-            BuildEvent::Output { bytes, .. } => {
-                let _ = std::io::stdout().write_all(&bytes);
-            }
-            BuildEvent::Ended { image, .. } => outln!(" ---> {}", image.short()),
-            BuildEvent::Warning(words) => outln!("[Warning] {words}"),
-            _ => {}
-        }
-    }
-}
-
-fn fields(text: &str) -> BTreeMap<&str, &str> {
-    text.split(',')
-        .filter_map(|field| field.split_once('='))
-        .collect()
-}
-
-fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        (name.to_owned(), value.to_owned())
-    };
-    texts.iter().map(pair).collect()
+/// What a step may ask for beyond its walls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Entitlement {
+    /// The host's network
+    #[value(name = "network.host")]
+    NetworkHost,
+    /// All privileges
+    #[value(name = "security.insecure")]
+    SecurityInsecure,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let reference = |text: &str| text.parse::<Reference>().map_err(CommandError::failed);
-    let store = |text: &str| {
-        let fields = fields(text);
-        let path = fields.get("dest").or(fields.get("src"));
-        match (fields.get("ref"), path) {
-            (Some(name), _) => reference(name).map(CacheStore::Registry),
-            (None, Some(path)) => Ok(CacheStore::Local(PathBuf::from(path))),
-            _ => Err(CommandError::failed(format!("invalid cache: {text}"))),
-        }
+    let (quiet, style, iidfile) = (args.quiet, args.progress, args.iidfile.clone());
+    if let Some(path) = &iidfile {
+        // No id is better than that of an earlier build.
+        let _ = std::fs::remove_file(path);
+    }
+    let options = options(args)?;
+    let engine = context.engine()?;
+    let shown = Shown::new(style, quiet, &options);
+    let outcome = engine
+        .build(&options, &shown)
+        .map_err(|error| shown.failed(&error))?;
+    shown.built(&outcome, &options);
+    if let Some(path) = &iidfile {
+        std::fs::write(path, outcome.image.to_string()).map_err(|error| {
+            let words = crate::words::of(&error);
+            CommandError::failed(format_args!("open {}: {words}", path.display()))
+        })?;
+    }
+    if quiet {
+        outln!("{}", outcome.image);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: Args) -> Result<BuildOptions, CommandError> {
+    let (context, dockerfile) = context::find(&args.path, args.file.as_deref())?;
+    let network = args.network.filter(|network| network != "default");
+    let allow = Allow {
+        insecure: args.allow.contains(&Entitlement::SecurityInsecure),
+        host_network: args.allow.contains(&Entitlement::NetworkHost),
     };
-    let mut options = BuildOptions {
-        context: ContextSource::Directory(args.context),
-        dockerfile: DockerfileSource::InContext(args.file),
-        args: pairs(&args.build_arg),
-        target: args.target,
-        no_cache: args.no_cache,
-        allow: Allow {
-            insecure: args.allow.iter().any(|it| it == "security.insecure"),
-            host_network: args.allow.iter().any(|it| it == "network.host"),
-        },
-        agents: pairs(&args.ssh)
+    Ok(BuildOptions {
+        context,
+        dockerfile,
+        contexts: each(&args.build_context, fields::named_context)?
             .into_iter()
-            .map(|(id, socket)| (id, PathBuf::from(socket)))
-            .collect(),
+            .collect::<std::collections::BTreeMap<String, NamedContext>>(),
+        outputs: outputs(&args.output, args.load, args.push)?,
+        tags: args.tag,
+        target: args.target.filter(|target| !target.is_empty()),
+        args: args.build_arg.iter().filter_map(|arg| build_arg(arg)).collect(),
+        labels: args.label.into_iter().collect(),
+        no_cache: args.no_cache,
+        pull: args.pull,
+        platform: args.platform.as_deref().map(platform).transpose()?,
+        network,
+        secrets: each(&args.secret, fields::secret)?.into_iter().collect(),
+        agents: each(&args.ssh, fields::agent)?.into_iter().collect(),
+        allow,
+        extra_hosts: args.add_host,
+        shm_size: args.shm_size,
+        ulimits: args.ulimit,
+        resources: args.limits.resources(),
+        cache_from: each::<CacheStore>(&args.cache_from, fields::cache_from)?,
+        cache_to: each::<CacheExport>(&args.cache_to, fields::cache_to)?,
         ..BuildOptions::default()
-    };
-    for tag in &args.tag {
-        options.tags.push(reference(tag)?);
-    }
-    for secret in &args.secret {
-        let fields = fields(secret);
-        let id = fields.get("id").copied().unwrap_or_default();
-        let source = match fields.get("env") {
-            Some(name) => SecretSource::Env((*name).to_owned()),
-            None => SecretSource::File(fields.get("src").copied().unwrap_or(id).into()),
-        };
-        options.secrets.insert(id.to_owned(), source);
-    }
-    for output in &args.output {
-        let fields = fields(output);
-        let path = fields.get("dest").copied().unwrap_or("-");
-        let destination = match path {
-            "-" => Destination::Stdout,
-            path => Destination::File(path.into()),
-        };
-        options.outputs.push(match fields.get("type").copied() {
-            Some("local") => Output::Local(path.into()),
-            Some("tar") => Output::Tar(destination),
-            Some("oci") => Output::Oci(destination),
-            Some("docker") => Output::Docker(destination),
-            _ => Output::Image {
-                names: Vec::new(),
-                push: fields.get("push") == Some(&"true"),
-            },
+    })
+}
+
+/// Reads every value of a flag.
+fn each<T>(
+    values: &[String],
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, CommandError> {
+    values
+        .iter()
+        .map(|value| read(value).map_err(CommandError::failed))
+        .collect()
+}
+
+fn outputs(stated: &[String], load: bool, push: bool) -> Result<Vec<Output>, CommandError> {
+    let mut outputs = each(stated, fields::output)?;
+    let is_image = |output: &Output| matches!(output, Output::Image { .. });
+    if (push || load) && !outputs.iter().any(is_image) {
+        outputs.push(Output::Image {
+            names: Vec::new(),
+            push,
         });
     }
-    for text in &args.cache_from {
-        options.cache_from.push(store(text)?);
-    }
-    for text in &args.cache_to {
-        options
-            .cache_to
-            .push(match text.starts_with("type=inline") {
-                true => CacheExport::Inline,
-                false => CacheExport::Store {
-                    to: store(text)?,
-                    all: text.contains("mode=max"),
-                },
-            });
-    }
-    let engine = context.engine()?;
-    match engine.build(&options, &Plain) {
-        Ok(outcome) => {
-            outln!("Successfully built {}", outcome.image.short());
-            for tag in &outcome.tags {
-                outln!("Successfully tagged {}", tag.familiar());
+    if push {
+        for output in &mut outputs {
+            if let Output::Image { push, .. } = output {
+                *push = true;
             }
-            Ok(ExitCode::SUCCESS)
         }
-        Err(error) => Err(CommandError::with_code(error.exit_code(), error)),
+    }
+    Ok(outputs)
+}
+
+/// Reads `--build-arg`; a name alone has our value, if we have one.
+fn build_arg(text: &str) -> Option<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => Some((text.to_owned(), std::env::var(text).ok()?)),
+    }
+}
+
+fn platform(text: &str) -> Result<Platform, CommandError> {
+    match text.contains(',') {
+        true => Err(CommandError::failed(
+            "several platforms are several images: build them one by one",
+        )),
+        false => text.parse().map_err(CommandError::failed),
     }
 }

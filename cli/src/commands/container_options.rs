@@ -567,7 +567,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     runtime::container::nanoseconds(text).ok_or_else(|| format!("time: invalid duration {text:?}"))
 }
 
-fn parse_ulimit(text: &str) -> Result<Limit, String> {
+pub(crate) fn parse_ulimit(text: &str) -> Result<Limit, String> {
     let invalid = || format!("invalid ulimit argument: {text}");
     let (name, limits) = text.split_once('=').ok_or_else(invalid)?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));

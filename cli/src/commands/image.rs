@@ -8,6 +8,7 @@ use runtime::image::ImageFilter;
 use runtime::image::Pruned;
 use runtime::image::Removal;
 
+use super::build;
 use super::history;
 use super::images;
 use super::import;
@@ -30,6 +31,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Build(Box<build::Args>),
     History(history::Args),
     Import(import::Args),
     Inspect(InspectArgs),
@@ -72,6 +74,7 @@ struct PruneArgs {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     match args.verb {
+        Verb::Build(args) => build::run(*args, context),
         Verb::History(args) => history::run(args, context),
         Verb::Import(args) => import::run(args, context),
         Verb::Inspect(args) => inspect(&args, context),
