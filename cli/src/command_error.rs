@@ -136,7 +136,11 @@ fn flag_of(argument: &str) -> String {
     let flag = argument.split_whitespace().next().unwrap_or(argument);
     let (_, command) = typed();
     let is_it = |known: &&clap::Arg| known.get_long() == flag.strip_prefix("--");
-    match command.get_arguments().find(is_it).and_then(clap::Arg::get_short) {
+    match command
+        .get_arguments()
+        .find(is_it)
+        .and_then(clap::Arg::get_short)
+    {
         Some(short) => format!("-{short}, {flag}"),
         None => flag.to_owned(),
     }

@@ -196,7 +196,8 @@ impl Step {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.log.last().is_none_or(|last| *last == b'\n') {
                 let seconds = self.began.elapsed().as_secs_f64();
-                self.log.extend_from_slice(format!("{seconds:.3} ").as_bytes());
+                self.log
+                    .extend_from_slice(format!("{seconds:.3} ").as_bytes());
             }
             self.log.extend_from_slice(part);
         }
@@ -241,7 +242,9 @@ fn shortened(text: &str) -> String {
         (_, 0) => 80,
         (_, columns) => usize::from(columns),
     };
-    let room = columns.saturating_sub(" => ".len() + " 9999.9s".len()).max(20);
+    let room = columns
+        .saturating_sub(" => ".len() + " 9999.9s".len())
+        .max(20);
     let line = text.lines().next().unwrap_or_default();
     match line.chars().count() > room {
         true => line.chars().take(room - 1).chain(['…']).collect(),

@@ -116,9 +116,10 @@ impl Lines {
                 self.show(event);
             }
             events = match self.waiting.first_key_value() {
-                Some((number, _)) if *number <= self.turn => {
-                    self.waiting.pop_first().map_or_else(Vec::new, |(_, events)| events)
-                }
+                Some((number, _)) if *number <= self.turn => self
+                    .waiting
+                    .pop_first()
+                    .map_or_else(Vec::new, |(_, events)| events),
                 _ => Vec::new(),
             };
         }

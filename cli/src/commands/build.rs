@@ -188,7 +188,11 @@ fn options(args: Args) -> Result<BuildOptions, CommandError> {
         outputs: outputs(&args.output, args.load, args.push)?,
         tags: args.tag,
         target: args.target.filter(|target| !target.is_empty()),
-        args: args.build_arg.iter().filter_map(|arg| build_arg(arg)).collect(),
+        args: args
+            .build_arg
+            .iter()
+            .filter_map(|arg| build_arg(arg))
+            .collect(),
         labels: args.label.into_iter().collect(),
         no_cache: args.no_cache,
         pull: args.pull,

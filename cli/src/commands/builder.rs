@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use clap::Subcommand;
+use runtime::Engine;
 use runtime::build::CachePrune;
 
 use super::build;
@@ -71,9 +72,18 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let (pruned, freed) = context
-        .engine()?
-        .prune_build_cache(&prune)
+    let freed = prune_cache(&context.engine()?, &prune)?;
+    outln!(
+        "Total reclaimed space: {}",
+        crate::human_size::precise_size(freed)
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes what fits of the cache and says what; returns the bytes that are free.
+pub(super) fn prune_cache(engine: &Engine, prune: &CachePrune) -> Result<u64, CommandError> {
+    let (pruned, freed) = engine
+        .prune_build_cache(prune)
         .map_err(CommandError::failed)?;
     if !pruned.is_empty() {
         outln!("Deleted build cache objects:");
@@ -82,9 +92,5 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
         }
         outln!();
     }
-    outln!(
-        "Total reclaimed space: {}",
-        crate::human_size::precise_size(freed)
-    );
-    Ok(ExitCode::SUCCESS)
+    Ok(freed)
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use clap::Subcommand;
+use runtime::build::CachePrune;
 use runtime::container::ContainerFilter;
 use runtime::container::DiskUsage;
 use runtime::image::ImageFilter;
@@ -145,6 +146,7 @@ fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
     let (images, containers) = engine.disk_usage().map_err(CommandError::failed)?;
     let volumes = engine.volume_usage().map_err(CommandError::failed)?;
+    let cache = engine.build_cache_usage().map_err(CommandError::failed)?;
     let row = |name: &str, usage: DiskUsage| {
         let percent = match usage.size {
             0 => String::new(),
@@ -162,7 +164,7 @@ fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
         row("Images", images),
         row("Containers", containers),
         row("Local Volumes", volumes),
-        row("Build Cache", DiskUsage::default()),
+        row("Build Cache", cache),
     ];
     let text = DF.write(args.format.as_deref(), &rows);
     out!("{}", text.map_err(CommandError::failed)?);
@@ -178,8 +180,13 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
         true => "  - all anonymous volumes not used by at least one container\n",
         false => "",
     };
-    let warning =
-        format!("WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n");
+    let cache = match args.all {
+        true => "all build cache",
+        false => "unused build cache",
+    };
+    let warning = format!(
+        "WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n  - {cache}\n"
+    );
     if !args.force && !crate::terminal::confirm(&warning) {
         return Ok(ExitCode::SUCCESS);
     }
@@ -196,9 +203,12 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
         .prune_images(args.all, &ImageFilter::default())
         .map_err(CommandError::failed)?;
     super::image::show_removals(&pruned);
-    outln!(
-        "Total reclaimed space: {}",
-        human_size(freed + pruned.freed)
-    );
+    freed += pruned.freed;
+    let prune = CachePrune {
+        all: args.all,
+        ..CachePrune::default()
+    };
+    freed += super::builder::prune_cache(&engine, &prune)?;
+    outln!("Total reclaimed space: {}", human_size(freed));
     Ok(ExitCode::SUCCESS)
 }

@@ -184,12 +184,7 @@ fn rejoined(header: Vec<u8>, mut rest: File) -> io::Result<File> {
 
 /// Returns whether these are the first bytes of a tar or of something compressed.
 fn is_archive(header: &[u8]) -> bool {
-    const COMPRESSED: [&[u8]; 4] = [
-        b"BZh",
-        b"\x1f\x8b\x08",
-        b"\xfd7zXZ\0",
-        b"\x28\xb5\x2f\xfd",
-    ];
+    const COMPRESSED: [&[u8]; 4] = [b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
     if COMPRESSED.iter().any(|magic| header.starts_with(magic)) {
         return true;
     }

@@ -103,7 +103,9 @@ pub(super) fn output(text: &str) -> Result<Output, String> {
         return Ok(Output::Local(text.into()));
     }
     let mut fields = Fields::parse(text)?;
-    let kind = fields.take(&["type"]).ok_or("type is required for output")?;
+    let kind = fields
+        .take(&["type"])
+        .ok_or("type is required for output")?;
     let destination = fields.take(&["dest", "destination"]);
     let destination = destination.filter(|path| !path.is_empty());
     let file = |kind| match destination.as_deref() {
@@ -180,7 +182,8 @@ pub(super) fn agent(text: &str) -> Result<(String, PathBuf), String> {
         Some((id, socket)) => (id, PathBuf::from(socket)),
         None => {
             let ours = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
-            let ours = ours.ok_or("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")?;
+            let ours =
+                ours.ok_or("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")?;
             (text, PathBuf::from(ours))
         }
     };
@@ -229,7 +232,9 @@ pub(super) fn cache_to(text: &str) -> Result<CacheExport, String> {
 fn store(fields: &mut Fields, directory: &[&'static str]) -> Result<CacheStore, String> {
     match fields.take(&["type"]).as_deref() {
         Some("registry") => {
-            let reference = fields.take(&["ref"]).ok_or("ref is required for a registry cache")?;
+            let reference = fields
+                .take(&["ref"])
+                .ok_or("ref is required for a registry cache")?;
             name(&reference).map(CacheStore::Registry)
         }
         Some("local") => {
@@ -329,11 +334,17 @@ mod tests {
             Ok(Output::Oci(Destination::File("x.tar".into())))
         );
         let image = |names: &[&str], push| {
-            let names = names.iter().map(|name| tag(name).expect("a name")).collect();
+            let names = names
+                .iter()
+                .map(|name| tag(name).expect("a name"))
+                .collect();
             Ok(Output::Image { names, push })
         };
         assert_eq!(output("type=docker"), image(&[], false));
-        assert_eq!(output("type=registry,name=a/b"), image(&["a/b:latest"], true));
+        assert_eq!(
+            output("type=registry,name=a/b"),
+            image(&["a/b:latest"], true)
+        );
         assert_eq!(
             output("type=image,\"name=a:1,b:2\",push=false"),
             image(&["a:1", "b:2"], false)
