@@ -210,10 +210,6 @@ impl StepError {
     fn exit_code(&self) -> u8 {
         match self {
             StepError::Command { code, .. } => u8::try_from(*code).unwrap_or(1).max(1),
-            StepError::Container(error) => match error.exit_code() {
-                125 => 1,
-                code => code,
-            },
             _ => 1,
         }
     }

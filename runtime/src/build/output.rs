@@ -15,6 +15,7 @@ use super::event::BuildEvent;
 use super::files::Files;
 use super::files::with_tree;
 use super::options::BuildOutcome;
+use super::options::CacheExport;
 use super::options::Destination;
 use super::options::Output;
 use super::state::State;
@@ -71,14 +72,25 @@ pub(super) fn write(builder: &Builder<'_>, state: State) -> Result<BuildOutcome,
 
 /// Adds the image under its names.
 fn add(builder: &Builder<'_>, state: &State, tags: &[Reference]) -> Result<ImageId, StepError> {
-    let raw = super::transport::with_inline_cache(builder, state);
     let engine = builder.engine;
-    let id = engine.add_image(&Value::Object(raw), None)?;
+    let id = match unchanged(builder, state) {
+        Some(base) => base,
+        None => {
+            let raw = super::transport::with_inline_cache(builder, state);
+            engine.add_image(&Value::Object(raw), None)?
+        }
+    };
     for tag in tags {
         engine.tag_image(&id, tag)?;
         builder.progress.event(BuildEvent::Tagged(tag.or_latest()));
     }
     Ok(id)
+}
+
+/// Returns the base if nothing was done to it: the result is that image.
+fn unchanged(builder: &Builder<'_>, state: &State) -> Option<ImageId> {
+    let is_inline = builder.options.cache_to.contains(&CacheExport::Inline);
+    state.base.filter(|_| !is_inline)
 }
 
 fn write_one(

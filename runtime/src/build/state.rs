@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) layers: Vec<DiffId>,
     /// The image's config, whole.
     pub(super) image: Map<String, Value>,
+    /// The image that the stage began with, as long as no step has changed it.
+    pub(super) base: Option<ImageId>,
     /// What `ARG`s have declared, the last one of a name; without a value they stay unset.
     pub(super) args: Vec<(String, Option<String>)>,
     /// Whether the stage itself has said `CMD`.
@@ -42,6 +44,7 @@ impl State {
         State {
             layers: Vec::new(),
             image,
+            base: None,
             args: Vec::new(),
             cmd_is_set: false,
         }
@@ -70,6 +73,7 @@ impl State {
         State {
             layers: image.layers.clone(),
             image: raw,
+            base: Some(image.id),
             args: Vec::new(),
             cmd_is_set: false,
         }
@@ -92,9 +96,10 @@ impl State {
         }
     }
 
-    /// Returns the image's config as it is written, and its name.
+    /// Returns the image's name.
     pub(super) fn image_id(&self) -> ImageId {
-        ImageId(Digest::of(&self.bytes()))
+        let own = || ImageId(Digest::of(&self.bytes()));
+        self.base.unwrap_or_else(own)
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -215,6 +220,7 @@ impl State {
 
     /// Adds a step's layer and its line of history.
     pub(super) fn commit(&mut self, created: &str, created_by: &str, layer: Option<DiffId>) {
+        self.base = None;
         let mut line = json!({ "created": created, "created_by": created_by });
         match layer {
             Some(layer) => {
