@@ -665,8 +665,15 @@ pub(super) fn make_directory(
         files: 0,
         bytes: 0,
     };
-    let place = transfer.place(tree)?;
-    let pieces = transfer.pieces(tree, &place)?;
+    // In the words of a container that is to begin there.
+    let in_the_way = |error| match error {
+        StepError::Transfer { .. } => {
+            StepError::Word(format!("Cannot mkdir: {path} is not a directory"))
+        }
+        error => error,
+    };
+    let place = transfer.place(tree).map_err(in_the_way)?;
+    let pieces = transfer.pieces(tree, &place).map_err(in_the_way)?;
     if pieces
         .values()
         .all(|piece| matches!(piece, Piece::There(..)))
