@@ -68,11 +68,11 @@ pub(super) fn label(state: &mut State, pairs: &[(String, String)]) -> String {
 
 pub(super) fn expose(state: &mut State, ports: &[String]) -> Result<String, StepError> {
     for port in ports {
-        let invalid = || StepError::Word(format!("invalid containerPort: {port}"));
+        let invalid = || StepError::Word(format!("Invalid containerPort: {port}"));
         let (numbers, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
         let protocol = protocol.to_ascii_lowercase();
         if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-            return Err(StepError::Word(format!("invalid proto: {protocol}")));
+            return Err(StepError::Word(format!("Invalid proto: {protocol}")));
         }
         let numbers = numbers.rsplit(':').next().unwrap_or_default();
         let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
