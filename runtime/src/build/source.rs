@@ -124,7 +124,7 @@ impl Source {
 
     /// Returns the error that something is not in it.
     pub(super) fn missing(&self, verb: &'static str, path: &str) -> StepError {
-        let path = path.to_owned();
+        let path = path.trim_start_matches('/').to_owned();
         match self.is_context {
             true => StepError::NotInContext { verb, path },
             false => StepError::NotInSource { verb, path },
