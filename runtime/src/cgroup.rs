@@ -5,6 +5,7 @@
 //! device rules are an eBPF program. In v1 hierarchies it is made only for the limits that need their controller, and
 //! for the device rules and the finding of processes where there is no v2. The monitor stays outside.
 
+mod block;
 mod devices;
 mod hierarchy;
 mod usage;
@@ -24,6 +25,8 @@ use serde::Serialize;
 
 use crate::sys;
 
+pub use block::BlockLimits;
+pub use block::DeviceRate;
 use hierarchy::Hierarchies;
 pub use usage::Usage;
 
@@ -60,6 +63,12 @@ pub struct Resources {
     pub cpuset_mems: Option<String>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Reading and writing of block devices.
+    pub block: BlockLimits,
+    /// How readily memory is swapped out, 0 to 100; cgroup v1 only.
+    pub memory_swappiness: Option<u64>,
+    /// Whether nothing is killed for a lack of memory; cgroup v1 only.
+    pub oom_kill_disable: bool,
 }
 
 impl Resources {
@@ -76,6 +85,12 @@ impl Resources {
             cpuset_cpus: over.cpuset_cpus.clone().or(self.cpuset_cpus.clone()),
             cpuset_mems: over.cpuset_mems.clone().or(self.cpuset_mems.clone()),
             pids: over.pids.or(self.pids),
+            block: BlockLimits {
+                weight: over.block.weight.or(self.block.weight),
+                ..self.block.clone()
+            },
+            memory_swappiness: over.memory_swappiness.or(self.memory_swappiness),
+            oom_kill_disable: over.oom_kill_disable || self.oom_kill_disable,
         }
     }
 
@@ -96,6 +111,14 @@ pub enum CgroupError {
     #[error("cgroup {path}: {source}")]
     Io {
         /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A device whose use is to be limited is none.
+    #[error("{path}: {}", crate::image::words(source))]
+    Device {
+        /// Its node.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -230,6 +253,15 @@ impl Cgroup {
         self.limit_memory(id, hierarchies, resources)?;
         self.limit_cpu(id, hierarchies, resources)?;
         self.limit_cpuset(id, hierarchies, resources)?;
+        if resources.block != BlockLimits::default() {
+            match self.on_v2(hierarchies, "io")? {
+                Some(path) => resources.block.set_on_v2(&path)?,
+                None => {
+                    let path = self.join_v1(id, hierarchies, "blkio")?;
+                    resources.block.set_on_v1(&path)?;
+                }
+            }
+        }
         if let Some(pids) = resources.pids {
             let path = match self.on_v2(hierarchies, "pids")? {
                 Some(path) => path,
@@ -251,7 +283,8 @@ impl Cgroup {
         resources: &Resources,
     ) -> Result<(), CgroupError> {
         let both = resources.memory_and_swap();
-        if both.is_none() && resources.memory_reservation.is_none() {
+        let of_v1 = resources.memory_swappiness.is_some() || resources.oom_kill_disable;
+        if both.is_none() && resources.memory_reservation.is_none() && !of_v1 {
             return Ok(());
         }
         if let Some(path) = self.on_v2(hierarchies, "memory")? {
@@ -273,6 +306,12 @@ impl Cgroup {
             return Ok(());
         }
         let path = self.join_v1(id, hierarchies, "memory")?;
+        if let Some(swappiness) = resources.memory_swappiness {
+            write(&path.join("memory.swappiness"), &swappiness.to_string())?;
+        }
+        if resources.oom_kill_disable {
+            write(&path.join("memory.oom_control"), "1")?;
+        }
         let (limit, limit_of_both) = (
             path.join("memory.limit_in_bytes"),
             path.join("memory.memsw.limit_in_bytes"),

@@ -570,6 +570,7 @@ fn plan(
         mounts: config.mounts.clone(),
         sources,
         shm_size: config.shm_size,
+        sysctls: config.sysctls.clone().into_iter().collect(),
         privileged: config.privileged,
         cgroups: cgroup.joined(),
         process: process(config)?,

@@ -307,6 +307,8 @@ pub(crate) struct Plan {
     /// What they show, in their order, attached nowhere yet; a tmpfs is the container's own to make.
     pub(crate) sources: Vec<Option<OwnedFd>>,
     pub(crate) shm_size: u64,
+    /// The kernel's parameters to set in the namespaces, by their names.
+    pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) privileged: bool,
     /// Whether the container is in a v2 cgroup, and the v1 controllers whose groups it is in.
     pub(crate) cgroups: (bool, Vec<String>),

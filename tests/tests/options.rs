@@ -487,3 +487,195 @@ fn a_log_can_be_kept_in_the_journal() {
         assert_eq!(ply.run(&["ps", "-aq"]).ok(), "");
     }
 }
+
+#[test]
+fn parameters_of_the_kernel_are_the_container_s_own() {
+    let ply = Ply::with_busybox();
+    let show = [
+        "cat",
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/kernel/msgmax",
+    ];
+    let with = |options: &[&str]| {
+        let sysctls = [
+            "--sysctl",
+            "net.ipv4.ip_forward=1",
+            "--sysctl",
+            "kernel.msgmax=4096",
+        ];
+        let run = ["run", "--rm", "--network", "none"];
+        ply.run(&[&run[..], &sysctls, options, &["busybox"], &show].concat())
+    };
+    assert_eq!(with(&[]).ok(), "1\n4096");
+    assert_eq!(with(&["--userns", "auto"]).ok(), "1\n4096");
+    with(&["--ipc", "host"]).fails(
+        125,
+        "sysctl \"kernel.msgmax\" not allowed in host ipc namespace",
+    );
+    let host = [
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "--sysctl",
+        "net.ipv4.ip_forward=1",
+        "busybox",
+        "true",
+    ];
+    ply.run(&host).fails(
+        125,
+        "sysctl \"net.ipv4.ip_forward\" not allowed in host network namespace",
+    );
+    for (sysctl, words) in [
+        (
+            "kernel.hostname=x",
+            "sysctl 'kernel.hostname=x' is not allowed",
+        ),
+        (
+            "net.ipv4.ip_forward",
+            "sysctl 'net.ipv4.ip_forward' is not allowed",
+        ),
+        ("net.nosuch=1", "set net.nosuch: no such file or directory"),
+    ] {
+        let run = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--sysctl",
+            sysctl,
+            "busybox",
+            "true",
+        ];
+        ply.run(&run).fails(125, words);
+    }
+}
+
+#[test]
+fn block_devices_are_used_no_faster_than_said() {
+    let ply = Ply::with_busybox();
+    let mut disks = std::fs::read_dir("/sys/block").expect("devices");
+    let disk = disks.find_map(|entry| {
+        let node = std::path::Path::new("/dev").join(entry.ok()?.file_name());
+        node.exists().then(|| node.display().to_string())
+    });
+    let rate = format!("{}:1mb", disk.expect("a disk"));
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "c1",
+        "--device-read-bps",
+        &rate,
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    let id = ply.run(&run).ok().to_owned();
+    let files = ["blkio.throttle.read_bps_device", "io.max"];
+    let groups = Ply::cgroups_of(&id);
+    let mut limits = groups
+        .iter()
+        .flat_map(|group| files.iter().map(|file| group.join(file)));
+    assert!(
+        limits.any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("1048576")))
+    );
+    let format = "{{range .HostConfig.BlkioDeviceReadBps}}{{.Rate}}{{end}}";
+    assert_eq!(ply.inspect("c1", format), "1048576");
+    for (options, words) in [
+        (
+            ["--device-read-bps", "/dev/nosuch:1mb"],
+            "/dev/nosuch: no such file or directory",
+        ),
+        (
+            ["--device-write-bps", "/dev/null:x"],
+            "invalid rate for device: /dev/null:x",
+        ),
+        (["--device-read-iops", "nosuch"], "bad format: nosuch"),
+        (
+            ["--blkio-weight", "5"],
+            "Range of blkio weight is from 10 to 1000",
+        ),
+        (
+            ["--memory-swappiness", "101"],
+            "valid memory swappiness range is 0-100",
+        ),
+    ] {
+        let run = [&["run", "--rm"], &options[..], &["busybox", "true"]].concat();
+        ply.run(&run).fails(125, words);
+    }
+}
+
+#[test]
+fn what_only_other_engines_have_is_refused() {
+    let ply = Ply::with_busybox();
+    for (option, value, words) in [
+        (
+            "--gpus",
+            "all",
+            "could not select device driver \"\" with capabilities: [[gpu]]",
+        ),
+        (
+            "--runtime",
+            "nosuch",
+            "unknown or invalid runtime name: nosuch",
+        ),
+        ("--isolation", "hyperv", "only 'default' is supported"),
+        (
+            "--storage-opt",
+            "size=1g",
+            "not supported by the storage driver",
+        ),
+        (
+            "--cpu-rt-runtime",
+            "1000",
+            "does not support CPU real-time scheduler",
+        ),
+    ] {
+        ply.run(&["run", "--rm", option, value, "busybox", "true"])
+            .fails(125, words);
+    }
+    ply.run(&[
+        "run",
+        "--rm",
+        "--isolation",
+        "default",
+        "--runtime",
+        "ply",
+        "busybox",
+        "true",
+    ])
+    .ok();
+}
+
+#[test]
+fn details_and_sizes_are_shown_where_they_are_asked_for() {
+    let ply = Ply::with_busybox();
+    let options = [
+        "-l",
+        "x=y",
+        "-e",
+        "K=V",
+        "--log-opt",
+        "labels=x",
+        "--log-opt",
+        "env=K",
+        "--annotation",
+        "a=b",
+    ];
+    let run = [
+        &["run", "--name", "c1"],
+        &options[..],
+        &["busybox", "echo", "hello"],
+    ]
+    .concat();
+    ply.run(&run).ok();
+    assert_eq!(ply.run(&["logs", "--details", "c1"]).ok(), "K=V,x=y hello");
+    assert_eq!(
+        ply.inspect("c1", "{{index .HostConfig.Annotations \"a\"}}"),
+        "b"
+    );
+    let size = ply.run(&["inspect", "--size", "-f", "{{.SizeRw}}", "c1"]);
+    assert!(size.ok().parse::<u64>().is_ok(), "{size:?}");
+    assert_ne!(ply.run(&["inspect", "-f", "{{.SizeRw}}", "c1"]).code, 0);
+}

@@ -81,6 +81,9 @@ struct InspectArgs {
     /// Format the output: `json` or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Show what they take on the disk
+    #[arg(short, long)]
+    size: bool,
     /// The containers
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -133,7 +136,13 @@ fn inspect_containers(args: &InspectArgs, context: &Context) -> Result<ExitCode,
         &args.containers,
         args.format.as_deref(),
         |name| match engine.container(name) {
-            Ok(container) => Ok(Some(engine.inspect_container(&container))),
+            Ok(container) => {
+                let value = engine.inspect_container(&container);
+                Ok(Some(match args.size {
+                    true => inspect::with_size(&engine, value),
+                    false => value,
+                }))
+            }
             Err(error) => Err(format!("Error: {error}")),
         },
     )

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use runtime::Engine;
+use runtime::cgroup::Resources;
 use runtime::container::ContainerError;
 use runtime::container::CreateOptions;
 use runtime::container::Healthcheck;
@@ -20,6 +21,8 @@ use runtime::progress::Silent;
 use runtime::reference::Reference;
 use runtime::sandbox::Limit;
 
+use super::device_rates::DeviceRates;
+use super::foreign::Foreign;
 use super::limits::Limits;
 use crate::command_error::CommandError;
 use crate::hello_world;
@@ -47,6 +50,9 @@ pub(crate) struct ContainerOptions {
     /// Add a line to /etc/hosts (`host:ip`)
     #[arg(long, value_name = "HOST:IP")]
     add_host: Vec<String>,
+    /// Note something for others than the engine
+    #[arg(long, value_name = "NAME=VALUE")]
+    annotation: Vec<String>,
     /// Attach to STDIN, STDOUT or STDERR
     #[arg(short, long, value_name = "STREAM")]
     pub(crate) attach: Vec<String>,
@@ -68,6 +74,10 @@ pub(crate) struct ContainerOptions {
     /// Allow devices as the cgroup's rules name them (`c 10:229 rwm`)
     #[arg(long, value_name = "RULE")]
     device_cgroup_rule: Vec<String>,
+    #[command(flatten)]
+    device_rates: DeviceRates,
+    #[command(flatten)]
+    foreign: Foreign,
     /// Server of names
     #[arg(long, value_name = "IP")]
     dns: Vec<String>,
@@ -136,6 +146,9 @@ pub(crate) struct ContainerOptions {
     /// Option of the log (`max-size=10m`, `max-file=3`)
     #[arg(long, value_name = "NAME=VALUE")]
     log_opt: Vec<String>,
+    /// How readily memory is swapped out (0 to 100)
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    memory_swappiness: Option<i64>,
     /// Mount something (`type=bind|volume|tmpfs,source=WHAT,target=DIR[,readonly]`)
     #[arg(long, value_name = "MOUNT", value_parser = parse_mount)]
     mount: Vec<MountSpec>,
@@ -148,6 +161,9 @@ pub(crate) struct ContainerOptions {
     /// Do without the image's health check
     #[arg(long)]
     no_healthcheck: bool,
+    /// Kill nothing for a lack of memory
+    #[arg(long)]
+    oom_kill_disable: bool,
     /// How readily the kernel kills the container when memory is short (-1000 to 1000)
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -192,6 +208,9 @@ pub(crate) struct ContainerOptions {
     /// Seconds until a container that is being stopped is killed
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     stop_timeout: Option<i64>,
+    /// Set a parameter of the kernel in the container (`net.ipv4.ip_forward=1`)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_sysctl)]
+    sysctl: Vec<(String, String)>,
     /// Mount a tmpfs
     #[arg(long, value_name = "DIR[:OPTIONS]")]
     tmpfs: Vec<String>,
@@ -255,6 +274,7 @@ pub(crate) fn attached(attach: &[String], interactive: bool) -> Result<[bool; 3]
 impl ContainerOptions {
     /// Returns the engine's options.
     pub(crate) fn create_options(&self, detach: bool) -> Result<CreateOptions, CommandError> {
+        self.foreign.refuse()?;
         let image = self.words.first().cloned().unwrap_or_default();
         let streams = match detach {
             true => [false; 3],
@@ -311,7 +331,9 @@ impl ContainerOptions {
                 driver: self.log_driver.clone(),
                 options: labels(&[], &self.log_opt)?,
             },
-            resources: self.limits.resources(),
+            resources: self.resources()?,
+            sysctls: self.sysctl.iter().cloned().collect(),
+            annotations: labels(&[], &self.annotation)?,
             ulimits: self.ulimit.clone(),
             shm_size: self.shm_size,
             group_add: self.group_add.clone(),
@@ -321,6 +343,24 @@ impl ContainerOptions {
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
         })
+    }
+
+    fn resources(&self) -> Result<Resources, CommandError> {
+        let mut resources = self.limits.resources();
+        self.device_rates.limit(&mut resources.block);
+        resources.memory_swappiness = match self.memory_swappiness {
+            None | Some(-1) => None,
+            Some(swappiness) => Some(u64::try_from(swappiness).map_err(|_| {
+                CommandError::with_code(
+                    125,
+                    format_args!(
+                        "ply: invalid value: {swappiness}. Valid memory swappiness range is 0-100"
+                    ),
+                )
+            })?),
+        };
+        resources.oom_kill_disable = self.oom_kill_disable;
+        Ok(resources)
     }
 
     fn restart_policy(&self) -> Result<RestartPolicy, CommandError> {
@@ -561,6 +601,27 @@ fn at_home(volume: &str) -> String {
 /// Reads a size: a number with `b`, `k`, `m`, `g` or `t`, powers of 1024.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     runtime::byte_size::parse(text).ok_or_else(|| format!("invalid size: '{text}'"))
+}
+
+/// Reads `name=value` of a parameter that a namespace has for itself.
+fn parse_sysctl(text: &str) -> Result<(String, String), String> {
+    const ALLOWED: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let is_allowed = |name: &str| {
+        ALLOWED.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
+    };
+    match text.split_once('=') {
+        Some((name, value)) if is_allowed(name) => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("sysctl '{text}' is not allowed")),
+    }
 }
 
 fn parse_duration(text: &str) -> Result<u64, String> {

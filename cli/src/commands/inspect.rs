@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Format the output: `json` or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Show what containers take on the disk
+    #[arg(short, long)]
+    size: bool,
     /// Only things of this kind: `container`, `image` or `volume`
     #[arg(long, value_name = "KIND")]
     r#type: Option<Kind>,
@@ -39,7 +42,11 @@ enum Kind {
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
     show(&args.names, args.format.as_deref(), |name| {
-        find(&engine, args.r#type, name)
+        let found = find(&engine, args.r#type, name)?;
+        Ok(found.map(|value| match args.size {
+            true => with_size(&engine, value),
+            false => value,
+        }))
     })
 }
 
@@ -67,6 +74,20 @@ pub(super) fn show(
         true => Ok(ExitCode::SUCCESS),
         false => Err(CommandError::failed(failures.join("\n"))),
     }
+}
+
+/// Adds what a container's changes take, and what all of its tree does.
+pub(super) fn with_size(engine: &Engine, mut value: Value) -> Value {
+    let container = value["Id"]
+        .as_str()
+        .and_then(|id| engine.container(id).ok());
+    if let Some(container) = container {
+        let own = engine.container_size(&container);
+        let image = engine.image(&container.config.image_id);
+        value["SizeRw"] = own.into();
+        value["SizeRootFs"] = (own + image.map_or(0, |image| image.size)).into();
+    }
+    value
 }
 
 fn find(engine: &Engine, kind: Option<Kind>, name: &str) -> Result<Option<Value>, String> {

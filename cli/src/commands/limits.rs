@@ -1,6 +1,7 @@
 //! The flags of limits that `run`, `create` and `update` share.
 
 use clap::Args as ClapArgs;
+use runtime::cgroup::BlockLimits;
 use runtime::cgroup::Resources;
 
 use super::container_options::parse_bytes;
@@ -9,6 +10,9 @@ use super::container_options::parse_bytes;
 #[derive(Debug, ClapArgs)]
 #[command(next_display_order = None)]
 pub(crate) struct Limits {
+    /// Part of the block devices' time beside other containers (10 to 1000)
+    #[arg(long, value_name = "NUMBER")]
+    blkio_weight: Option<u64>,
     /// Microseconds of a period of the processors' bandwidth control
     #[arg(long, value_name = "MICROSECONDS")]
     cpu_period: Option<u64>,
@@ -54,6 +58,12 @@ impl Limits {
             cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
             cpuset_cpus: self.cpuset_cpus.clone().filter(|set| !set.is_empty()),
             cpuset_mems: self.cpuset_mems.clone().filter(|set| !set.is_empty()),
+            block: BlockLimits {
+                weight: self.blkio_weight.filter(|weight| *weight > 0),
+                ..BlockLimits::default()
+            },
+            memory_swappiness: None,
+            oom_kill_disable: false,
             pids: self.pids_limit.map(|pids| u64::try_from(pids).unwrap_or(0)),
         }
     }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
+use runtime::container::Config;
 use runtime::container::LogOptions;
 
 use crate::command_error::CommandError;
@@ -13,6 +14,9 @@ use crate::output;
 /// Show what a container has said
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
+    /// Show the labels and variables that the log's options name
+    #[arg(long)]
+    details: bool,
     /// Go on until the container ends
     #[arg(short, long)]
     follow: bool,
@@ -49,15 +53,41 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         until: time(&args.until)?,
     };
     let engine = context.engine()?;
+    let details = match args.details {
+        true => engine
+            .container(&args.container)
+            .map(|container| format!("{} ", details(&container.config)))
+            .map_err(CommandError::failed)?,
+        false => String::new(),
+    };
     let mut logs = engine
         .logs(&args.container, &options)
         .map_err(CommandError::failed)?;
     while let Some(entry) = logs.next_entry().map_err(CommandError::failed)? {
         let text = match args.timestamps {
-            true => format!("{:.9} {}", entry.time, entry.text),
-            false => entry.text,
+            true => format!("{:.9} {details}{}", entry.time, entry.text),
+            false => format!("{details}{}", entry.text),
         };
         output::pass(entry.is_error, text.as_bytes());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the labels and variables that the log's options name, as Docker shows them.
+fn details(config: &Config) -> String {
+    let named = |option: &str| {
+        let names = config.log.options.get(option).map_or("", String::as_str);
+        names.split(',').filter(|name| !name.is_empty())
+    };
+    let labels = named("labels").filter_map(|name| Some((name, config.labels.get(name)?.as_str())));
+    let variables = named("env").filter_map(|name| {
+        let mut variables = config.env.iter().filter_map(|it| it.split_once('='));
+        variables.find(|(it, _)| *it == name)
+    });
+    let mut pairs: Vec<String> = labels
+        .chain(variables)
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    pairs.sort();
+    pairs.join(",")
 }

@@ -203,8 +203,8 @@ fn resources(service: &Service) -> Result<Resources, CommandError> {
         cpu_quota: service.cpu_quota.filter(|quota| *quota != 0),
         cpu_shares: service.cpu_shares.filter(|shares| *shares > 0),
         cpuset_cpus: service.cpuset.clone(),
-        cpuset_mems: None,
         pids: pids.and_then(positive),
+        ..Resources::default()
     })
 }
 

@@ -69,6 +69,10 @@ pub struct Config {
     pub asked_mounts: Vec<MountSpec>,
     /// `--tmpfs` as given.
     pub tmpfs: BTreeMap<String, String>,
+    /// The kernel's parameters in its namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// What is noted for others than the engine.
+    pub annotations: BTreeMap<String, String>,
     /// Whether the root is read-only.
     pub read_only: bool,
     /// The network, and what it was called.

@@ -113,6 +113,10 @@ pub struct CreateOptions {
     pub group_add: Vec<String>,
     /// `name:address` for /etc/hosts.
     pub extra_hosts: Vec<String>,
+    /// The kernel's parameters in the container's namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// What is noted for others than the engine.
+    pub annotations: BTreeMap<String, String>,
     /// `--mount`'s.
     pub mounts: Vec<MountSpec>,
     /// `--device`'s arguments.
@@ -321,6 +325,7 @@ impl Engine {
         let mut config = configure(options, image, &id, volumes)?;
         config.of_build = of_build;
         self.resolve_namespaces(options, &mut config)?;
+        check_sysctls(&config)?;
         if let Some(name) = &options.name
             && !names::is_valid(name)
         {
@@ -526,6 +531,8 @@ fn configure(
             .map(|text| text.split_once(':').unwrap_or((text, "")))
             .map(|(target, options)| (target.to_owned(), options.to_owned()))
             .collect(),
+        sysctls: options.sysctls.clone(),
+        annotations: options.annotations.clone(),
         read_only: options.read_only,
         network,
         network_mode,
@@ -563,11 +570,40 @@ fn configure(
     })
 }
 
+/// Refuses parameters of the kernel that would be set for others too.
+fn check_sysctls(config: &Config) -> Result<(), ContainerError> {
+    let is_others = |mode: &str| mode == "host" || mode.starts_with("container:");
+    for name in config.sysctls.keys() {
+        let (is_shared, what) = match name.starts_with("net.") {
+            true => (config.network == Network::Host, "network"),
+            false => (is_others(&config.ipc_mode), "ipc"),
+        };
+        if is_shared {
+            return Err(ContainerError::Invalid(format!(
+                "sysctl {name:?} not allowed in host {what} namespace"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses limits that contradict each other or could hold no process.
 pub(super) fn check_resources(resources: &Resources) -> Result<(), ContainerError> {
     let invalid = |words: String| Err(ContainerError::Invalid(words));
     if resources.memory.is_some_and(|memory| memory < LEAST_MEMORY) {
         return invalid("Minimum memory limit allowed is 6MB".to_owned());
+    }
+    if let Some(weight) = resources.block.weight
+        && !(10..=1000).contains(&weight)
+    {
+        return invalid("Range of blkio weight is from 10 to 1000".to_owned());
+    }
+    if let Some(swappiness) = resources.memory_swappiness
+        && swappiness > 100
+    {
+        return invalid(format!(
+            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        ));
     }
     match (resources.memory, resources.memory_swap) {
         (Some(memory), Some(swap)) if swap > 0 && (swap as u64) < memory => {

@@ -12,6 +12,7 @@ use super::Health;
 use super::MountSpec;
 use super::Status;
 use crate::Engine;
+use crate::cgroup::DeviceRate;
 use crate::sandbox;
 use crate::sandbox::Mount;
 use crate::sandbox::MountSource;
@@ -121,6 +122,24 @@ fn host_config(config: &Config) -> Value {
     }
     if !config.tmpfs.is_empty() {
         value["Tmpfs"] = json!(config.tmpfs);
+    }
+    let rates = |rates: &[DeviceRate]| -> Option<Vec<Value>> {
+        let rate = |it: &DeviceRate| json!({ "Path": it.device, "Rate": it.rate });
+        (!rates.is_empty()).then(|| rates.iter().map(rate).collect())
+    };
+    let block = &config.resources.block;
+    value["BlkioWeight"] = json!(block.weight.unwrap_or(0));
+    value["BlkioDeviceReadBps"] = json!(rates(&block.read_bps));
+    value["BlkioDeviceWriteBps"] = json!(rates(&block.write_bps));
+    value["BlkioDeviceReadIOps"] = json!(rates(&block.read_iops));
+    value["BlkioDeviceWriteIOps"] = json!(rates(&block.write_iops));
+    value["MemorySwappiness"] = json!(config.resources.memory_swappiness);
+    value["OomKillDisable"] = json!(config.resources.oom_kill_disable);
+    if !config.sysctls.is_empty() {
+        value["Sysctls"] = json!(config.sysctls);
+    }
+    if !config.annotations.is_empty() {
+        value["Annotations"] = json!(config.annotations);
     }
     value["VolumesFrom"] = json!(nullable(&config.volumes_from));
     value["VolumeDriver"] = json!(config.volume_driver);

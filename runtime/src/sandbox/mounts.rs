@@ -17,6 +17,7 @@ use rustix::fs::FileType;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
 use rustix::fs::StatxFlags;
 use rustix::fs::Uid;
 use rustix::io::Errno;
@@ -98,6 +99,9 @@ pub(super) fn kernel_filesystems(
     cgroups(&kernel.sys, &plan.cgroups, read_only)?;
     if plan.network == Network::None {
         sysctls(&kernel.proc);
+    }
+    for (name, value) in &plan.sysctls {
+        set_parameter(&kernel.proc, name, value).map_err(step(format!("set {name}")))?;
     }
     Ok(kernel)
 }
@@ -296,6 +300,16 @@ fn cgroups(
         below(&parent, controller, &mount)?;
     }
     sys::mount::set_attributes(parent.as_fd(), c"", read_only, 0, false).map_err(failed())
+}
+
+/// Sets one of the kernel's parameters: `net.ipv4.ip_forward`.
+fn set_parameter(proc: &OwnedFd, name: &str, value: &str) -> io::Result<()> {
+    let path = format!("sys/{}", name.replace('.', "/"));
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = sys::fds::open_resolved(proc, path.as_str(), flags, resolve)?;
+    rustix::io::write(&file, value.as_bytes())?;
+    Ok(())
 }
 
 /// Lets any user of the container ping and bind low ports, as Docker does in a network namespace of its own.
