@@ -46,6 +46,7 @@ pub(crate) use config::merge_env;
 pub use control::signal_number;
 pub use create::CreateOptions;
 pub use create::Prepared;
+pub use create::has_own_sysctl;
 pub use exec::ExecOptions;
 pub use health::Health;
 pub use health::HealthResult;

@@ -12,6 +12,7 @@ use runtime::container::Healthcheck;
 use runtime::container::LogConfig;
 use runtime::container::MountSpec;
 use runtime::container::RestartPolicy;
+use runtime::container::has_own_sysctl;
 use runtime::container::parse_mount;
 use runtime::image::ImageError;
 use runtime::image::Platform;
@@ -605,21 +606,8 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 
 /// Reads `name=value` of a parameter that a namespace has for itself.
 fn parse_sysctl(text: &str) -> Result<(String, String), String> {
-    const ALLOWED: [&str; 8] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
-    let is_allowed = |name: &str| {
-        ALLOWED.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
-    };
     match text.split_once('=') {
-        Some((name, value)) if is_allowed(name) => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if has_own_sysctl(name) => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("sysctl '{text}' is not allowed")),
     }
 }

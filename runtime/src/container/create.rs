@@ -570,10 +570,30 @@ fn configure(
     })
 }
 
+/// Returns whether a container has a parameter of the kernel's for itself, in its namespaces.
+pub fn has_own_sysctl(name: &str) -> bool {
+    const OF_IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    OF_IPC.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
+}
+
 /// Refuses parameters of the kernel that would be set for others too.
 fn check_sysctls(config: &Config) -> Result<(), ContainerError> {
     let is_others = |mode: &str| mode == "host" || mode.starts_with("container:");
-    for name in config.sysctls.keys() {
+    for (name, value) in &config.sysctls {
+        if !has_own_sysctl(name) {
+            return Err(ContainerError::Invalid(format!(
+                "sysctl '{name}={value}' is not allowed"
+            )));
+        }
         let (is_shared, what) = match name.starts_with("net.") {
             true => (config.network == Network::Host, "network"),
             false => (is_others(&config.ipc_mode), "ipc"),

@@ -88,6 +88,8 @@ struct HostConfig {
     restart_policy: Option<AskedPolicy>,
     auto_remove: Option<bool>,
     volume_driver: Option<String>,
+    sysctls: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
     volumes_from: Option<Vec<String>>,
     mounts: Option<Vec<AskedMount>>,
     cap_add: Option<Vec<String>>,
@@ -238,6 +240,7 @@ impl AskedLimits {
                 None | Some(0) => None,
                 Some(limit) => Some(u64::try_from(limit).unwrap_or(0)),
             },
+            ..Resources::default()
         }
     }
 }
@@ -294,7 +297,7 @@ impl AskedMount {
 }
 
 /// What of Docker's `HostConfig` this engine cannot do: asking for it is an error, not something to pass over.
-const REFUSED: [&str; 26] = [
+const REFUSED: [&str; 24] = [
     "BlkioWeight",
     "BlkioWeightDevice",
     "BlkioDeviceReadBps",
@@ -314,8 +317,6 @@ const REFUSED: [&str; 26] = [
     "CgroupParent",
     "Cgroup",
     "StorageOpt",
-    "Sysctls",
-    "Annotations",
     "MaskedPaths",
     "ReadonlyPaths",
     "PortBindings",
@@ -435,6 +436,8 @@ impl Asked {
             volumes: volumes.chain(places.map(|(place, _)| place)).collect(),
             volume_driver: host.volume_driver.unwrap_or_default(),
             volumes_from: host.volumes_from.unwrap_or_default(),
+            sysctls: host.sysctls.unwrap_or_default(),
+            annotations: host.annotations.unwrap_or_default(),
             tmpfs: host
                 .tmpfs
                 .unwrap_or_default()
