@@ -9,6 +9,7 @@
 //! is of a project is known from the labels of its containers alone ([`members`]), and [`down`] needs nothing else.
 
 pub(crate) mod attach;
+pub(crate) mod built;
 mod check;
 pub(crate) mod composition;
 pub(crate) mod container;

@@ -496,3 +496,66 @@ networks:
         shown.out
     );
 }
+
+#[test]
+fn services_are_built_where_their_images_are_not_here() {
+    let situation = Situation::new(&[
+        (
+            "compose.yaml",
+            "services:
+  web:
+    build: {context: ./web, args: {WHAT: \"${WHAT:-first}\"}}
+    command: cat /what
+  tool:
+    image: tool:mine
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM busybox
+        RUN echo inline > /what
+        CMD [\"cat\", \"/what\"]
+",
+        ),
+        (
+            "web/Dockerfile",
+            "FROM busybox\nARG WHAT\nCOPY file /file\nRUN echo $WHAT $(cat /file) > /what\n",
+        ),
+        ("web/file", "content"),
+    ]);
+    let said = |service: &str, text: &str| {
+        let wanted = format!("{service}-1  | {text}\n");
+        eventually(&wanted, || {
+            situation.compose(&["logs", service]).out == wanted
+        });
+    };
+    situation.compose(&["up", "-d"]).ok();
+    said("web", "first content");
+    said("tool", "inline");
+    let images = situation
+        .ply
+        .run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert!(
+        images.ok().contains("app-web:latest") && images.ok().contains("tool:mine"),
+        "{images:?}"
+    );
+    // A new image is a new container.
+    situation
+        .compose(&["build", "--build-arg", "WHAT=second", "web"])
+        .ok();
+    let up = situation.compose(&["up", "-d"]);
+    up.ok();
+    assert!(
+        up.err.contains("Container app-web-1  Recreated")
+            && !up.err.contains("app-tool-1  Recreated"),
+        "{up:?}"
+    );
+    said("web", "second content");
+    situation.compose(&["down", "--rmi", "local"]).ok();
+    let images = situation
+        .ply
+        .run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert!(
+        !images.ok().contains("app-web") && images.ok().contains("tool:mine"),
+        "{images:?}"
+    );
+}

@@ -1,5 +1,6 @@
 //! `ply compose`: the verbs on projects, one file each.
 
+mod build;
 mod config;
 mod containers;
 mod cp;
@@ -77,6 +78,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Build(build::Args),
     Config(config::Args),
     Cp(cp::Args),
     Create(create::Args),
@@ -125,6 +127,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         context,
     };
     match args.command {
+        Command::Build(args) => build::run(args, &access),
         Command::Config(args) => config::run(args, &access),
         Command::Cp(args) => cp::run(args, &access),
         Command::Create(args) => create::run(args, &access),

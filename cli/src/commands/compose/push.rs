@@ -8,6 +8,7 @@ use runtime::reference::Reference;
 
 use super::Access;
 use crate::command_error::CommandError;
+use crate::compose::composition::Composition;
 use crate::compose::report::Report;
 
 /// Push the images that services build
@@ -41,7 +42,27 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     } else {
         access.report()
     };
-    for name in &names {
+    let composition = Composition {
+        engine: &engine,
+        project: &project,
+        report: &report,
+    };
+    push(&composition, &names, args.ignore_push_failures)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Pushes the images of those services that build one.
+pub(super) fn push(
+    composition: &Composition<'_>,
+    names: &[String],
+    ignores_failures: bool,
+) -> Result<(), CommandError> {
+    let Composition {
+        engine,
+        project,
+        report,
+    } = *composition;
+    for name in names {
         let service = &project.services[name];
         let (Some(image), true) = (&service.image, service.build.is_some()) else {
             continue;
@@ -53,11 +74,11 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
             Ok(_) => report.done(name, "Pushed"),
             Err(error) => {
                 report.failed(name, "Error");
-                if !args.ignore_push_failures {
+                if !ignores_failures {
                     return Err(CommandError::failed(error));
                 }
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

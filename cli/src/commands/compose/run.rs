@@ -28,6 +28,9 @@ use crate::terminal;
 #[derive(Debug, ClapArgs)]
 #[command(override_usage = "ply compose run [OPTIONS] SERVICE [COMMAND] [ARG...]")]
 pub(super) struct Args {
+    /// Build the image first
+    #[arg(long)]
+    build: bool,
     /// Capabilities to add
     #[arg(long, value_name = "CAPABILITY")]
     cap_add: Vec<String>,
@@ -120,6 +123,7 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
     };
     start_dependencies(&composition, &name, &args)?;
     composition.ensure_images(std::slice::from_ref(&name), args.pull.as_deref())?;
+    composition.ensure_built(std::slice::from_ref(&name), args.build, false)?;
     composition.ensure_resources()?;
     let streams = [args.interactive && !args.detach, true, true];
     let one_off = OneOff {
@@ -238,6 +242,7 @@ fn start_dependencies(
         return composition.sort_out_orphans(&wish);
     }
     composition.ensure_images(&dependencies, None)?;
+    composition.ensure_built(&dependencies, false, false)?;
     composition.ensure_resources()?;
     composition.converge(&dependencies, &wish)?;
     composition.start(&dependencies)?;

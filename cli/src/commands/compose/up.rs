@@ -161,6 +161,7 @@ impl Made {
         };
         let policy = self.pull.as_deref().filter(|policy| *policy != "policy");
         pulling.ensure_images(services, policy)?;
+        pulling.ensure_built(services, self.build, self.no_build)?;
         let recreate = match (self.force_recreate, self.no_recreate) {
             (true, _) => Recreate::Force,
             (_, true) => Recreate::Never,

@@ -1,0 +1,69 @@
+//! `ply compose build`
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+
+use super::Access;
+use crate::command_error::CommandError;
+use crate::commands::environment;
+use crate::compose::built::Asked;
+use crate::compose::composition::Composition;
+
+/// Build the images of services
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// Set a build-time variable; without a value, to ours
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// Take no result from the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Fetch base images even if they are here
+    #[arg(long)]
+    pull: bool,
+    /// Push the images then
+    #[arg(long)]
+    push: bool,
+    /// Tell no steps
+    #[arg(short, long)]
+    quiet: bool,
+    /// Also those of the dependencies
+    #[arg(long)]
+    with_dependencies: bool,
+    /// The services; all if there are none
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
+    let project = access.project(&args.services)?;
+    let mut services = project
+        .selected(&args.services)
+        .map_err(CommandError::failed)?;
+    if args.with_dependencies {
+        services = project.with_dependencies(&services);
+    }
+    let engine = access.engine()?;
+    let report = access.report();
+    let composition = Composition {
+        engine: &engine,
+        project: &project,
+        report: &report,
+    };
+    let given = environment(&[], &args.build_arg)?;
+    let args_given = given.iter().filter_map(|arg| arg.split_once('='));
+    let asked = Asked {
+        args: args_given
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        no_cache: args.no_cache,
+        pull: args.pull,
+        quiet: args.quiet,
+    };
+    composition.build(&services, &asked)?;
+    if args.push {
+        super::push::push(&composition, &services, false)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
