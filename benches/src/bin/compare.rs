@@ -1,7 +1,7 @@
 //! ply beside docker and podman: pull, run, exec, ps, mount, in turns on the same machine, as one table with ratios.
 //!
-//! `cargo run --release -p benches --bin compare [pull] [run] [mount]`, as root. It wants Debian's `docker.io`, `podman`,
-//! `runc`, `docker-registry`, `skopeo`, `umoci`, `mmdebstrap`, `fuse-overlayfs`; all three engines work in directories of
+//! `cargo run --release -p benches --bin compare [pull] [run] [mount] [compose]`, as root. It wants Debian's `docker.io`, `podman`,
+//! `runc`, `docker-compose`, `docker-registry`, `skopeo`, `umoci`, `mmdebstrap`, `fuse-overlayfs`; all three engines work in directories of
 //! their own that go when it ends.
 
 use std::path::Path;
@@ -378,6 +378,33 @@ impl Machine {
         }
     }
 
+    /// Ten services that do nothing, made and started; taken away between rounds.
+    fn compose(&self) {
+        let image = self.push("compose:1", &[&tests::busybox_tar()]);
+        let pull = format!("pull -q {image}");
+        for contender in [self.ply(&pull, ""), self.docker(&pull, "")] {
+            contender.execute(&contender.command);
+        }
+        let mut text = String::from("version: '3.8'\nservices:\n");
+        for number in 0..10 {
+            text.push_str(&format!(
+                "  s{number}: {{image: '{image}', init: true, command: sleep 1000, stop_grace_period: 1s}}\n"
+            ));
+        }
+        let file = self.path("compose.yaml");
+        std::fs::write(&file, text).expect("a file");
+        let up = format!("-p bench -f {file} up -d");
+        let down = format!("-p bench -f {file} down -t 1");
+        let docker = Contender {
+            name: "docker-compose",
+            command: words(&format!("docker-compose {up}")),
+            undo: words(&format!("docker-compose {down}")),
+            env: vec![("DOCKER_HOST", self.docker.host.clone())],
+        };
+        let ply = self.ply(&format!("compose {up}"), &format!("compose {down}"));
+        measure("compose up -d, 10 services", ROUNDS, &[ply, docker]);
+    }
+
     fn mount(&self) {
         let image = self.push("mounted:1", &[&tests::debian_tar()]);
         let target = self.path("mounted");
@@ -438,6 +465,9 @@ fn main() {
     }
     if is_wanted("run") {
         machine.run();
+    }
+    if is_wanted("compose") {
+        machine.compose();
     }
     if is_wanted("pull") {
         machine.pull();
