@@ -154,6 +154,10 @@ impl<W: Write> Packer<W> {
         let path = [directory, WHITEOUT_PREFIX, name].concat();
         let mut header = Header::new_gnu();
         header.set_mode(0o600);
+        // Numbers that are not set are no numbers to some readers.
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(0);
         header.set_entry_type(EntryType::Regular);
         let path = Path::new(std::ffi::OsStr::from_bytes(&path));

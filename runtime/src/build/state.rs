@@ -137,6 +137,15 @@ impl State {
         self.words("Env")
     }
 
+    /// Adds the usual `PATH` to the variables of a base that has none, as Docker does with the first step on it.
+    pub(super) fn set_default_path(&mut self) {
+        let mut env = self.env();
+        if !env.iter().any(|variable| variable.starts_with("PATH=")) {
+            env.push(format!("PATH={}", crate::sandbox::DEFAULT_PATH));
+            self.config().insert("Env".into(), json!(env));
+        }
+    }
+
     pub(super) fn working_dir(&self) -> &str {
         match self.text("WorkingDir") {
             "" => "/",

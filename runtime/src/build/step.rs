@@ -88,6 +88,7 @@ impl Builder<'_> {
         state: &mut State,
     ) -> Result<(), BuildError> {
         self.step_of(step, &instruction.source, state, |builder, state, step| {
+            state.set_default_path();
             let here = Here { stage, step };
             builder.act(&here, &instruction.kind, state)
         })
