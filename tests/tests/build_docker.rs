@@ -1,5 +1,9 @@
 //! Dockerfiles that `ply build` and Docker's classic builder both build from the same context: the images must have the
 //! same configuration and the same tree.
+//!
+//! Where BuildKit does something else than the classic builder, `ply` does as BuildKit, and no case is here: set-user-ID
+//! bits of copied files stay, `--chown` also counts for what is unpacked, `COPY link dir/` keeps the link's name, `WORKDIR`
+//! is without a slash at its end. A second name for a file of a lower layer stays a hard link, which overlayfs breaks.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -27,8 +31,6 @@ echo b > dir/b.txt
 echo c > dir/c.md
 echo deep > dir/sub/deep.txt
 echo x > other/x.txt
-echo '#!/bin/sh' > dir/suid
-chmod 4755 dir/suid
 chmod 750 dir/sub
 echo 'sp ace' > 'sp ace'
 echo hidden > .hidden
@@ -139,7 +141,7 @@ const CASES: &[Case] = &[
     ),
     case(
         "workdir that is there",
-        "RUN mkdir -m 700 /there\nWORKDIR /there\nWORKDIR /there/",
+        "RUN mkdir -m 700 /there\nWORKDIR /there",
     ),
     case("stopsignal", "ENV S=INT\nSTOPSIGNAL SIG$S"),
     case("stopsignal number", "STOPSIGNAL 9"),
@@ -233,7 +235,7 @@ const CASES: &[Case] = &[
     ),
     case(
         "links",
-        "RUN echo a > /a && ln /a /b && ln -s a /c && ln -s /nowhere /d\nRUN ln /a /e && chown -h 5:6 /c",
+        "RUN echo a > /a && ln /a /b && ln -s a /c && ln -s /nowhere /d\nRUN chown -h 5:6 /c",
     ),
     case(
         "nodes",
@@ -292,7 +294,7 @@ const CASES: &[Case] = &[
         "COPY --chown=33 file /a\nCOPY --chown=web:extra dir /d\nCOPY --chown=1:2 file /new/dirs/b\nCOPY --chown=7:web file /c",
     ),
     case("copy links", "COPY links /l\nCOPY hard /h"),
-    case("copy of a link", "COPY link /f\nCOPY link /d/"),
+    case("copy of a link", "COPY link /f"),
     case(
         "copy of a linked directory",
         "COPY dirlink /d\nCOPY dirlink/a.txt /a",
@@ -336,7 +338,7 @@ const CASES: &[Case] = &[
     ),
     case(
         "add chown",
-        "ADD --chown=3:4 file /f\nADD --chown=3:4 arch.tar /tar",
+        "ADD --chown=3:4 file /f\nADD --chown=web dir /d",
     ),
     case("copy of an archive", "COPY arch.tar /t"),
     // Stages.
