@@ -29,6 +29,8 @@ mod load;
 mod logs;
 mod mount;
 pub(crate) mod mount_helper;
+mod network;
+mod network_options;
 mod pause;
 mod port;
 mod ps;
@@ -117,6 +119,7 @@ enum Command {
     Inspect(inspect::Args),
     Kill(kill::Args),
     Logs(logs::Args),
+    Network(network::Args),
     Pause(pause::Args),
     Port(port::Args),
     Ps(ps::Args),
@@ -177,6 +180,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Kill(args) => kill::run(args, &context),
         Command::Logs(args) => logs::run(args, &context),
+        Command::Network(args) => network::run(args, &context),
         Command::Pause(args) => pause::run(args, &context),
         Command::Port(args) => port::run(args, &context),
         Command::Ps(args) => ps::run(args, &context),

@@ -21,6 +21,7 @@ pub(crate) mod liveness;
 mod logs;
 mod mounts;
 mod names;
+mod networking;
 mod remove;
 mod restart;
 pub(crate) mod rows;
@@ -34,6 +35,8 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::image::ImageError;
 
@@ -62,6 +65,7 @@ pub use logs::Logs;
 pub use logs::Said as LogSaid;
 pub use mounts::MountSpec;
 pub use mounts::parse_mount;
+pub(crate) use names::is_valid as is_name;
 pub(crate) use remove::remove_tree;
 pub use restart::RestartPolicy;
 pub(crate) use restart::delay as restart_delay;
@@ -79,7 +83,7 @@ pub use tree::StoppedTree;
 pub use tree::letter;
 
 /// A container's name for good: 64 hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContainerId(pub(crate) String);
 
 impl ContainerId {
@@ -165,6 +169,8 @@ pub struct State {
     pub oom_killed: bool,
     /// What its checks come to, while it runs.
     pub health: Option<HealthStatus>,
+    /// The host's ports that lead to it, while it runs.
+    pub published: Vec<crate::network::port::Published>,
 }
 
 /// A container.
@@ -273,6 +279,9 @@ pub enum ContainerError {
     /// Its cgroup could not be swept.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::CgroupError),
+    /// A network of its is not what it should be.
+    #[error(transparent)]
+    Network(Box<crate::network::NetworkError>),
     /// The database failed.
     #[error("state.db: {0}")]
     Database(#[from] rusqlite::Error),

@@ -17,6 +17,9 @@ use serde::Serialize;
 use crate::cgroup::Resources;
 use crate::container::ExecOptions;
 use crate::container::RestartPolicy;
+use crate::network::Attachment;
+use crate::network::NetworkId;
+use crate::network::join::Joined;
 
 /// The longest payload that is taken.
 pub(crate) const LONGEST: usize = 16 << 20;
@@ -92,6 +95,10 @@ pub(crate) enum Request {
     Process,
     /// Tells what differs from the image.
     Changes,
+    /// Makes the container's place on a further network.
+    Connect(Box<(Joined, Attachment)>),
+    /// Takes its place on a network away.
+    Disconnect(NetworkId),
     /// Runs a further command and connects its streams.
     Exec(Box<ExecOptions>),
 }

@@ -17,6 +17,7 @@ mod frame;
 pub mod image;
 pub mod monitor;
 pub mod mount;
+pub mod network;
 pub mod progress;
 pub mod reference;
 pub mod registry;

@@ -67,6 +67,11 @@ use crate::container::liveness::RunPaths;
 use crate::container::merge_env;
 use crate::frame;
 use crate::frame::Kind;
+use crate::network::NetworkError;
+use crate::network::NetworkId;
+use crate::network::join::Joined;
+use crate::network::live::Live;
+use crate::network::live::Wanted;
 use crate::sandbox;
 use crate::sandbox::Capabilities;
 use crate::sandbox::Device;
@@ -113,6 +118,10 @@ pub(crate) struct Spec {
     /// What a build's step is shown.
     pub(crate) shown: sandbox::Shown,
     pub(crate) again: Again,
+    /// Its places on its networks.
+    pub(crate) joined: Vec<Joined>,
+    /// What tells it of the containers it is linked to.
+    pub(crate) link_env: Vec<String>,
 }
 
 /// The options of volumes, by their names.
@@ -158,6 +167,16 @@ impl Spec {
         ContainerId(self.id.clone())
     }
 
+    fn wanted<'a>(&'a self, id: &'a ContainerId) -> Wanted<'a> {
+        Wanted {
+            root: &self.root,
+            run: &self.run,
+            id,
+            name: &self.name,
+            config: &self.config,
+        }
+    }
+
     fn announce(&self, action: &str, more: &[(&str, String)]) {
         announce(
             &self.run,
@@ -181,6 +200,14 @@ impl Spec {
                 ]);
             }
             crate::volume::emit(&self.run, action, &volume.name, &more);
+        }
+    }
+
+    /// Has further runs do without a network.
+    fn leave(&mut self, network: &NetworkId) {
+        let left = self.joined.extract_if(.., |joined| joined.is_on(network));
+        for joined in left {
+            self.config.networks.retain(|it| it.network != joined.name);
         }
     }
 
@@ -407,6 +434,10 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         code: 125,
         words: error.to_string(),
     })?;
+    let network = match config.has_own_network() {
+        true => Some(begin_networks(spec, pid)?),
+        false => None,
+    };
     rustix::io::write(&ours, &[message::GO]).map_err(failed("let the container go"))?;
     let mut handed = follow_stage(&ours)?.into_iter();
     let mut next = |what| {
@@ -429,6 +460,10 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         started,
         paused: false,
         health: None,
+        published: network
+            .as_ref()
+            .map(|it| it.published().to_vec())
+            .unwrap_or_default(),
     };
     alive
         .write(&paths)
@@ -448,6 +483,16 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         streams,
         listener,
         paths,
+        network,
+    })
+}
+
+/// Makes the container's networks in the namespace of its first process.
+fn begin_networks(spec: &Spec, pid: i32) -> Result<Live, Failure> {
+    let id = spec.id();
+    Live::begin(&spec.wanted(&id), &spec.joined, pid).map_err(|error: NetworkError| Failure {
+        code: 125,
+        words: error.to_string(),
     })
 }
 
@@ -551,7 +596,11 @@ fn plan(
     stdio: Stdio,
 ) -> Result<Plan, Failure> {
     let config = &spec.config;
-    let directory = spec.container_dir();
+    // Who shares another's network knows the same names.
+    let directory = match config.shares_network_of() {
+        Some(id) => spec.root.join("containers").join(id),
+        None => spec.container_dir(),
+    };
     let files = ["hosts", "resolv.conf"]
         .map(|name| (directory.join(name), Path::new("/etc").join(name)))
         .to_vec();
@@ -565,7 +614,6 @@ fn plan(
         read_only: config.read_only,
         hostname: config.hostname.clone(),
         domainname: config.domainname.clone(),
-        network: config.network,
         files,
         mounts: config.mounts.clone(),
         sources,
@@ -573,10 +621,14 @@ fn plan(
         sysctls: config.sysctls.clone().into_iter().collect(),
         privileged: config.privileged,
         cgroups: cgroup.joined(),
-        process: process(config)?,
+        process: Process {
+            env: merge_env(&merge_env(&own_env(config), &spec.link_env), &config.env),
+            ..process(config)?
+        },
         oom_score_adj: config.oom_score_adj,
         devices,
         namespaces: Namespaces {
+            net: whose(spec, &config.network_mode)?,
             pid: whose(spec, &config.pid_mode)?,
             ipc: whose(spec, &config.ipc_mode)?,
             uts: whose(spec, &config.uts_mode)?,

@@ -215,16 +215,6 @@ pub(crate) struct TreeMount {
     pub(crate) tree: LayerTree,
 }
 
-/// A container's network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// A loopback interface of its own and nothing else.
-    #[default]
-    None,
-    /// The host's.
-    Host,
-}
-
 /// A limit of `setrlimit(2)`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
@@ -300,7 +290,6 @@ pub(crate) struct Plan {
     pub(crate) read_only: bool,
     pub(crate) hostname: String,
     pub(crate) domainname: String,
-    pub(crate) network: Network,
     /// Files of ours bound over the image's: `/etc/hosts` and its like.
     pub(crate) files: Vec<(PathBuf, PathBuf)>,
     pub(crate) mounts: Vec<Mount>,
@@ -379,6 +368,7 @@ impl Whose {
 /// Whose the namespaces are that a container may share.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
+    pub(crate) net: Whose,
     pub(crate) pid: Whose,
     pub(crate) ipc: Whose,
     pub(crate) uts: Whose,
@@ -426,15 +416,13 @@ pub(crate) unsafe fn clone_stage(
     let namespaces = &plan.namespaces;
     let mut flags = libc::CLONE_NEWNS
         | namespaces.pid.flag(libc::CLONE_NEWPID)
+        | namespaces.net.flag(libc::CLONE_NEWNET)
         | namespaces.uts.flag(libc::CLONE_NEWUTS)
         | namespaces.ipc.flag(libc::CLONE_NEWIPC);
     let own_pids = match &namespaces.pid {
         Whose::Of(pidfd) => Some(join_pids(pidfd)?),
         _ => None,
     };
-    if plan.network == Network::None {
-        flags |= libc::CLONE_NEWNET;
-    }
     if plan.opened.is_some() {
         flags |= libc::CLONE_NEWUSER;
     }
@@ -457,8 +445,10 @@ pub(crate) unsafe fn clone_stage(
             {
                 kept.extend(stdin.iter().chain([stdout, stderr]).map(AsRawFd::as_raw_fd));
             }
-            if let Whose::Of(pidfd) = &plan.namespaces.ipc {
-                kept.push(pidfd.as_raw_fd());
+            for whose in [&plan.namespaces.ipc, &plan.namespaces.net] {
+                if let Whose::Of(pidfd) = whose {
+                    kept.push(pidfd.as_raw_fd());
+                }
             }
             if let Some(opened) = &plan.opened {
                 let fds = opened.files.iter().chain([&opened.root]);

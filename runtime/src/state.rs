@@ -19,6 +19,7 @@ const SCHEMAS: &[&str] = &[
     crate::container::SCHEMA_OF_RESTARTS,
     crate::volume::SCHEMA,
     crate::build::cache::SCHEMA,
+    crate::network::SCHEMA,
 ];
 
 /// How long a process waits for another one's write.

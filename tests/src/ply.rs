@@ -228,6 +228,35 @@ impl Ply {
                 .map(str::to_owned),
         );
         left.extend(self.processes().iter().map(|pid| format!("process {pid}")));
+        left.extend(self.networks_on_host());
+        left
+    }
+
+    /// Returns what the engine has made on the host for its networks: bridges, their files, and rules that name them.
+    pub fn networks_on_host(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let records = fs::read_dir(self.path("run/networks"));
+        for record in records.into_iter().flatten().flatten() {
+            left.push(record.path().display().to_string());
+        }
+        let ids = self.run(&["network", "ls", "-q", "--no-trunc"]).out;
+        let bridges: Vec<String> = ids
+            .lines()
+            .filter_map(|id| Some(format!("ply-{}", id.get(..11)?)))
+            .collect();
+        let rules = Command::new("nft")
+            .args(["list", "table", "inet", "ply"])
+            .output();
+        let rules = rules.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+        let rules = rules.unwrap_or_default();
+        for bridge in bridges {
+            if Path::new("/sys/class/net").join(&bridge).exists() {
+                left.push(format!("device {bridge}"));
+            }
+            if rules.contains(&bridge) {
+                left.push(format!("rules for {bridge}"));
+            }
+        }
         left
     }
 

@@ -25,6 +25,7 @@ use runtime::sandbox::Limit;
 use super::device_rates::DeviceRates;
 use super::foreign::Foreign;
 use super::limits::Limits;
+use super::network_options::NetworkOptions;
 use crate::command_error::CommandError;
 use crate::hello_world;
 use crate::progress::Shown;
@@ -156,9 +157,8 @@ pub(crate) struct ContainerOptions {
     /// The container's name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The network: `none` or `host`
-    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Option<String>,
+    #[command(flatten)]
+    network: NetworkOptions,
     /// Do without the image's health check
     #[arg(long)]
     no_healthcheck: bool,
@@ -300,7 +300,10 @@ impl ContainerOptions {
             attach: streams,
             hostname: self.hostname.clone(),
             domainname: self.domainname.clone(),
-            network: self.network.clone(),
+            networks: self.network.attachments()?,
+            publish: self.network.publish()?,
+            publish_all: self.network.publish_all,
+            exposed: self.network.exposed()?,
             volumes: self.volume.iter().map(|text| at_home(text)).collect(),
             volume_driver: self.volume_driver.clone().unwrap_or_default(),
             volumes_from: self.volumes_from.clone(),
@@ -527,7 +530,10 @@ pub(crate) fn with_profile(option: &str) -> Result<String, CommandError> {
 }
 
 /// Returns the labels of the files, then those of the command line.
-fn labels(files: &[PathBuf], labels: &[String]) -> Result<BTreeMap<String, String>, CommandError> {
+pub(super) fn labels(
+    files: &[PathBuf],
+    labels: &[String],
+) -> Result<BTreeMap<String, String>, CommandError> {
     let mut lines = Vec::new();
     for file in files {
         lines.extend(read_env_file(file)?);

@@ -18,7 +18,7 @@ use crate::terminal;
 /// Show what happens to containers and images
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Only events that fit (`container`, `event`, `image`, `label`, `type`)
+    /// Only events that fit (`container`, `event`, `image`, `label`, `network`, `type`)
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Format the output: `json` or a Go template

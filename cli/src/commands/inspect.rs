@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 use runtime::Engine;
 use runtime::container::ContainerError;
 use runtime::image::ImageError;
+use runtime::network::NetworkError;
 use runtime::volume::VolumeError;
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use crate::format;
 use crate::output::out;
 use crate::terminal;
 
-/// Show all that is known of containers, images or volumes
+/// Show all that is known of containers, images, networks or volumes
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// Format the output: `json` or a Go template
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     /// Show what containers take on the disk
     #[arg(short, long)]
     size: bool,
-    /// Only things of this kind: `container`, `image` or `volume`
+    /// Only things of this kind: `container`, `image`, `network` or `volume`
     #[arg(long, value_name = "KIND")]
     r#type: Option<Kind>,
     /// Names or ids
@@ -36,6 +37,7 @@ pub(crate) struct Args {
 enum Kind {
     Container,
     Image,
+    Network,
     Volume,
 }
 
@@ -103,6 +105,16 @@ fn find(engine: &Engine, kind: Option<Kind>, name: &str) -> Result<Option<Value>
         match engine.inspect_image(name) {
             Ok(image) => return Ok(Some(image)),
             Err(ImageError::NoSuchImage(_) | ImageError::Reference(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    if wants(Kind::Network) {
+        match engine
+            .network(name)
+            .and_then(|network| engine.inspect_network(&network))
+        {
+            Ok(network) => return Ok(Some(network)),
+            Err(NetworkError::NotFound(_)) => {}
             Err(error) => return Err(error.to_string()),
         }
     }

@@ -1,11 +1,14 @@
 //! `ply port`
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
+use runtime::network::port::Published;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
+use crate::output::outln;
 
 /// Show which ports of a container are published
 #[derive(Debug, ClapArgs)]
@@ -23,18 +26,33 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         .engine()?
         .container(&args.container)
         .map_err(CommandError::failed)?;
-    // No network of ours publishes ports yet, so no container has any.
+    let mut published = container.state.published;
+    published.sort_by_key(|it| (it.port, it.address.is_ipv6(), it.address));
     let Some(port) = args.port else {
+        for it in &published {
+            outln!("{} -> {}", it.port, place(it));
+        }
         return Ok(ExitCode::SUCCESS);
     };
     let (number, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
-    match number.parse::<u16>() {
-        Ok(number) => Err(CommandError::failed(format_args!(
-            "no public port '{number}/{protocol}' published for {}",
-            container.name
-        ))),
-        Err(_) => Err(CommandError::failed(format_args!(
+    let Ok(number) = number.parse::<u16>() else {
+        return Err(CommandError::failed(format_args!(
             "invalid port '{number}': invalid syntax"
-        ))),
+        )));
+    };
+    published.retain(|it| it.port.number == number && it.port.protocol.as_str() == protocol);
+    if published.is_empty() {
+        return Err(CommandError::failed(format_args!(
+            "no public port '{number}/{protocol}' published for {}",
+            args.container
+        )));
     }
+    for it in &published {
+        outln!("{}", place(it));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn place(published: &Published) -> SocketAddr {
+    SocketAddr::new(published.address, published.host)
 }

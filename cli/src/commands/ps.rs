@@ -1,11 +1,13 @@
 //! `ply ps`
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use runtime::Engine;
 use runtime::container::Container;
 use runtime::container::ContainerFilter;
+use runtime::network::port::Port;
 use runtime::sandbox::Mount;
 use runtime::sandbox::MountSource;
 use serde_json::Value;
@@ -159,8 +161,8 @@ pub(super) fn fields(container: &Container, whole: bool) -> Value {
         "LocalVolumes": volumes.to_string(),
         "Mounts": mounts.join(","),
         "Names": container.name,
-        "Networks": config.network_name(),
-        "Ports": "",
+        "Networks": config.network_names().join(","),
+        "Ports": ports(container),
         "RunningFor": age::age(Some(container.created)),
         "Size": "0B",
         "State": container.state.status.as_str(),
@@ -174,6 +176,82 @@ fn size(engine: &Engine, container: &Container) -> String {
     let image = engine.image(&container.config.image_id);
     let image = image.map_or(0, |image| image.size);
     format!("{} (virtual {})", human_size(own), human_size(own + image))
+}
+
+/// Returns the ports that lead to the container, and those that are only exposed; numbers in a row are a range.
+fn ports(container: &Container) -> String {
+    if !container.state.status.is_alive() {
+        return String::new();
+    }
+    let mut parts: Vec<PortRange> = Vec::new();
+    let mut add = |address: Option<IpAddr>, host: u16, port: Port| {
+        let next = parts
+            .iter_mut()
+            .find(|it| it.is_followed_by(address, host, port));
+        match next {
+            Some(range) => range.count += 1,
+            None => parts.push(PortRange {
+                address,
+                host,
+                port,
+                count: 0,
+            }),
+        }
+    };
+    let mut published = container.state.published.clone();
+    published.sort_by_key(|it| {
+        (
+            it.address.is_ipv6(),
+            it.address,
+            it.port.protocol,
+            it.port.number,
+        )
+    });
+    for port in &container.config.exposed {
+        if !published.iter().any(|it| it.port == *port) {
+            add(None, port.number, *port);
+        }
+    }
+    for it in &published {
+        add(Some(it.address), it.host, it.port);
+    }
+    let texts: Vec<String> = parts.iter().map(PortRange::to_string).collect();
+    texts.join(", ")
+}
+
+/// Ports in a row.
+struct PortRange {
+    address: Option<IpAddr>,
+    host: u16,
+    port: Port,
+    /// How many follow the first.
+    count: u16,
+}
+
+impl PortRange {
+    fn is_followed_by(&self, address: Option<IpAddr>, host: u16, port: Port) -> bool {
+        let next = |number: u16| number.checked_add(self.count + 1);
+        self.address == address
+            && self.port.protocol == port.protocol
+            && next(self.host) == Some(host)
+            && next(self.port.number) == Some(port.number)
+    }
+}
+
+impl std::fmt::Display for PortRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let range = |first: u16| match self.count {
+            0 => first.to_string(),
+            count => format!("{first}-{}", first + count),
+        };
+        let protocol = self.port.protocol.as_str();
+        match self.address {
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:{}->", range(self.host))?,
+            Some(address) => write!(f, "{address}:{}->", range(self.host))?,
+            None => {}
+        }
+        write!(f, "{}/{protocol}", range(self.port.number))
+    }
 }
 
 /// Returns the command in quotes, cut at 20 characters.

@@ -205,7 +205,7 @@ impl Recipe<'_> {
             || is_elsewhere(&self.options.pid_mode, &config.pid_mode)
             || is_elsewhere(&self.options.ipc_mode, &config.ipc_mode)
             || is_elsewhere(
-                self.options.network.as_deref().unwrap_or_default(),
+                self.options.networks.first().map_or("", |it| &it.network),
                 &config.network_mode,
             )
     }

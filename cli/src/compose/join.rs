@@ -2,6 +2,7 @@
 
 use runtime::container::CreateOptions;
 use runtime::container::MountSpec;
+use runtime::network::Attachment;
 use runtime::sandbox::MountSource;
 
 use super::composition::Composition;
@@ -23,7 +24,7 @@ impl Composition<'_> {
         options.pid_mode = self.mode(service.pid.as_deref())?;
         options.ipc_mode = self.mode(service.ipc.as_deref())?;
         if let Some(mode) = &service.network_mode {
-            options.network = Some(self.mode(Some(mode))?);
+            options.networks = vec![Attachment::to(self.mode(Some(mode))?)];
         }
         for from in &service.volumes_from {
             options.volumes_from.push(self.volumes_from(from)?);

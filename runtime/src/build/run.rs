@@ -37,6 +37,7 @@ use crate::attach::Heard;
 use crate::container::CreateOptions;
 use crate::container::LogConfig;
 use crate::container::Step;
+use crate::network::Attachment;
 use crate::sandbox::Secret;
 use crate::tree::UnionTree;
 
@@ -163,7 +164,7 @@ impl Builder<'_> {
             working_dir: Some(state.working_dir().to_owned()),
             user: Some(state.text("User").to_owned()),
             hostname: (network.as_deref() != Some("host")).then(|| HOSTNAME.to_owned()),
-            network,
+            networks: network.into_iter().map(Attachment::to).collect(),
             privileged: run.security == RunSecurity::Insecure,
             extra_hosts: self.options.extra_hosts.clone(),
             shm_size: self.options.shm_size,

@@ -7,10 +7,12 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::cgroup::Resources;
+use crate::network::Attachment;
+use crate::network::Publish;
+use crate::network::port::Port;
 use crate::sandbox::Limit;
 use crate::sandbox::Mount;
 use crate::sandbox::MountSource;
-use crate::sandbox::Network;
 use crate::sandbox::VolumeMount;
 
 use super::Healthcheck;
@@ -75,10 +77,16 @@ pub struct Config {
     pub annotations: BTreeMap<String, String>,
     /// Whether the root is read-only.
     pub read_only: bool,
-    /// The network, and what it was called.
-    pub network: Network,
-    /// `default`, `none` or `host`.
+    /// `default`, `none`, `host`, `container:<id>`, or the name of the first network.
     pub network_mode: String,
+    /// The networks it is to be on, the first one first.
+    pub networks: Vec<Attachment>,
+    /// Its ports that the host is to have.
+    pub publish: Vec<Publish>,
+    /// Whether the host is to have all of its exposed ports.
+    pub publish_all: bool,
+    /// Ports that are said to be served.
+    pub exposed: Vec<Port>,
     /// Whether a reaper is pid 1.
     pub init: bool,
     /// Whether its end is its removal.
@@ -153,12 +161,27 @@ impl Config {
         volumes
     }
 
-    /// Returns the name of its network.
-    pub fn network_name(&self) -> &str {
-        match self.network_mode.as_str() {
-            "default" => "none",
-            mode => mode,
+    /// Returns the names of its networks.
+    pub fn network_names(&self) -> Vec<&str> {
+        match self.networks.is_empty() {
+            true if self.has_network_of_host() => vec!["host"],
+            _ => self.networks.iter().map(|it| it.network.as_str()).collect(),
         }
+    }
+
+    /// Returns whether it has the host's network devices.
+    pub fn has_network_of_host(&self) -> bool {
+        self.network_mode == "host"
+    }
+
+    /// Returns whose network it shares, if it shares a container's.
+    pub fn shares_network_of(&self) -> Option<&str> {
+        self.network_mode.strip_prefix("container:")
+    }
+
+    /// Returns whether it has a network namespace of its own.
+    pub fn has_own_network(&self) -> bool {
+        !self.has_network_of_host() && self.shares_network_of().is_none()
     }
 
     /// Returns whether a person who sends the signal wants the container to end, so that no policy starts it again.

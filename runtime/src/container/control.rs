@@ -284,7 +284,7 @@ impl Engine {
     }
 
     /// Asks the monitor for something that has no answer but that it is done.
-    pub(super) fn request_done(
+    pub(crate) fn request_done(
         &self,
         id: &ContainerId,
         request: &Request,
@@ -315,8 +315,8 @@ impl Engine {
                 "Renaming a container with the same name as its current name".to_owned(),
             ));
         }
-        let db = self.db();
-        match rows::rename(&db, &container.id, to) {
+        let mut db = self.db();
+        match rows::rename(&mut db, &container.id, &container.name, to) {
             Ok(()) => {
                 drop(db);
                 // What does not run hears nothing.

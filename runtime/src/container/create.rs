@@ -29,9 +29,11 @@ use crate::Engine;
 use crate::cgroup::DeviceRules;
 use crate::cgroup::Resources;
 use crate::image::Image;
+use crate::network::Attachment;
+use crate::network::Publish;
+use crate::network::port::Port;
 use crate::sandbox::Capabilities;
 use crate::sandbox::Limit;
-use crate::sandbox::Network;
 use crate::sandbox::Shown;
 use crate::volume;
 
@@ -79,8 +81,15 @@ pub struct CreateOptions {
     pub hostname: Option<String>,
     /// The NIS domain.
     pub domainname: Option<String>,
-    /// `--network`'s argument.
-    pub network: Option<String>,
+    /// The networks it is to be on, the first one first; `host`, `none` or `container:<name>` stands alone. Nothing is
+    /// `bridge`.
+    pub networks: Vec<Attachment>,
+    /// Its ports that the host is to have.
+    pub publish: Vec<Publish>,
+    /// Whether the host is to have all of its exposed ports.
+    pub publish_all: bool,
+    /// Ports that are said to be served, beside the image's.
+    pub exposed: Vec<Port>,
     /// `--volume`'s arguments.
     pub volumes: Vec<String>,
     /// The driver of the volumes that `--volume` makes; nothing is `local`.
@@ -261,10 +270,8 @@ impl Engine {
                     .to_owned(),
             ));
         }
-        if config.network == Network::Host {
-            return shared("the host's network namespace");
-        }
         for (what, mode) in [
+            ("a network namespace", &config.network_mode),
             ("a PID namespace", &config.pid_mode),
             ("an IPC namespace", &config.ipc_mode),
             ("the host's UTS namespace", &config.uts_mode),
@@ -324,6 +331,7 @@ impl Engine {
         let volumes = self.volumes_from(&options.volumes_from)?;
         let mut config = configure(options, image, &id, volumes)?;
         config.of_build = of_build;
+        self.resolve_networks(options, &mut config, &id)?;
         self.resolve_namespaces(options, &mut config)?;
         check_sysctls(&config)?;
         if let Some(name) = &options.name
@@ -350,6 +358,7 @@ impl Engine {
                 stopped: false,
                 oom_killed: false,
                 health: None,
+                published: Vec::new(),
             },
         };
         let busy = self.keep_busy(&container.id)?;
@@ -435,13 +444,12 @@ fn configure(
     if entrypoint.is_none() && command.is_empty() {
         return Err(ContainerError::NoCommand);
     }
-    let (network, network_mode) = network(options.network.as_deref())?;
     let hostname = match &options.hostname {
         Some(hostname) if !is_hostname(hostname) => {
             return invalid(format!("invalid hostname: {hostname:?}"));
         }
         Some(hostname) => hostname.clone(),
-        None if network == Network::Host || options.uts_mode == "host" => host_name(),
+        None if is_on_host(options) || options.uts_mode == "host" => host_name(),
         None => id.short().to_owned(),
     };
     let working_dir = options
@@ -534,8 +542,9 @@ fn configure(
         sysctls: options.sysctls.clone(),
         annotations: options.annotations.clone(),
         read_only: options.read_only,
-        network,
-        network_mode,
+        publish: options.publish.clone(),
+        publish_all: options.publish_all,
+        exposed: exposed(options, image),
         init: options.init,
         auto_remove: options.auto_remove,
         privileged: options.privileged,
@@ -560,6 +569,8 @@ fn configure(
         restart: options.restart,
         healthcheck: healthcheck(options, image)?,
         // The engine finds them.
+        network_mode: String::new(),
+        networks: Vec::new(),
         pid_mode: String::new(),
         ipc_mode: String::new(),
         uts_mode: String::new(),
@@ -595,7 +606,7 @@ fn check_sysctls(config: &Config) -> Result<(), ContainerError> {
             )));
         }
         let (is_shared, what) = match name.starts_with("net.") {
-            true => (config.network == Network::Host, "network"),
+            true => (config.has_network_of_host(), "network"),
             false => (is_others(&config.ipc_mode), "ipc"),
         };
         if is_shared {
@@ -691,13 +702,26 @@ fn healthcheck(
     Ok(Some(check))
 }
 
-fn network(name: Option<&str>) -> Result<(Network, String), ContainerError> {
-    match name {
-        Some("host") => Ok((Network::Host, "host".to_owned())),
-        Some("none") => Ok((Network::None, "none".to_owned())),
-        None | Some("" | "default") => Ok((Network::None, "default".to_owned())),
-        Some(name) => Err(ContainerError::Invalid(format!("network {name} not found"))),
-    }
+fn is_on_host(options: &CreateOptions) -> bool {
+    let mut networks = options.networks.iter();
+    networks.any(|attachment| attachment.network == "host")
+}
+
+/// Returns the ports that are said to be served: the image's, what was asked for, and what is published.
+fn exposed(options: &CreateOptions, image: &Image) -> Vec<Port> {
+    let of_image = image.config.config().clone().unwrap_or_default();
+    let of_image = of_image.exposed_ports().clone().unwrap_or_default();
+    let of_image = of_image
+        .iter()
+        .filter_map(|text| crate::network::port::parse_exposed(text).ok())
+        .flatten();
+    let mut ports: Vec<Port> = of_image
+        .chain(options.exposed.iter().copied())
+        .chain(options.publish.iter().map(|publish| publish.port))
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 fn is_hostname(name: &str) -> bool {
@@ -749,7 +773,8 @@ fn extra_hosts(hosts: &[String]) -> Result<Vec<String>, ContainerError> {
             let address = address.trim_start_matches('[').trim_end_matches(']');
             !name.is_empty()
                 && !name.contains(char::is_whitespace)
-                && address.parse::<std::net::IpAddr>().is_ok()
+                && (address == crate::network::files::HOST_GATEWAY
+                    || address.parse::<std::net::IpAddr>().is_ok())
         });
         if !is_good {
             return Err(ContainerError::Invalid(format!(

@@ -82,19 +82,14 @@ impl Engine {
             "ProcessLabel": "",
             "AppArmorProfile": "",
             "ExecIDs": null,
-            "HostConfig": host_config(config),
+            "HostConfig": with_network(config, host_config(config)),
             "GraphDriver": {
                 "Name": "layerfs",
                 "Data": { "UpperDir": in_directory("upper"), "WorkDir": in_directory("work") },
             },
             "Mounts": mounts,
             "Config": container_config(config),
-            "NetworkSettings": {
-                "Ports": {},
-                "Networks": {
-                    (config.network_name()): {},
-                },
-            },
+            "NetworkSettings": self.network_settings(container),
         });
         if let Some(health) = self.health(container) {
             value["State"]["Health"] = json!(health);
@@ -110,6 +105,52 @@ impl Engine {
         container.config.healthcheck.as_ref()?.command()?;
         let path = self.container_dir(&container.id).join("health");
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+}
+
+/// Returns what was asked for: `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.
+fn port_bindings(config: &Config) -> Value {
+    let mut bindings = serde_json::Map::new();
+    for publish in &config.publish {
+        let host = match publish.host {
+            None => String::new(),
+            Some((first, last)) if first == last => first.to_string(),
+            Some((first, last)) => format!("{first}-{last}"),
+        };
+        let address = publish.address.map(|it| it.to_string()).unwrap_or_default();
+        let binding = json!({ "HostIp": address, "HostPort": host });
+        let bound = bindings
+            .entry(publish.port.to_string())
+            .or_insert_with(|| json!([]));
+        if let Some(bound) = bound.as_array_mut() {
+            bound.push(binding);
+        }
+    }
+    bindings.into()
+}
+
+/// Adds what was asked for of the networks.
+fn with_network(config: &Config, mut value: Value) -> Value {
+    value["PublishAllPorts"] = config.publish_all.into();
+    value["Links"] = json!(links(config));
+    value
+}
+
+fn links(config: &Config) -> Option<Vec<&str>> {
+    let links = config.networks.iter().flat_map(|it| &it.links);
+    let links: Vec<&str> = links.map(String::as_str).collect();
+    (!links.is_empty()).then_some(links)
+}
+
+fn exposed(config: &Config) -> Value {
+    let exposed = config
+        .exposed
+        .iter()
+        .map(|port| (port.to_string(), json!({})));
+    let exposed: serde_json::Map<String, Value> = exposed.collect();
+    match exposed.is_empty() {
+        true => Value::Null,
+        false => exposed.into(),
     }
 }
 
@@ -171,7 +212,7 @@ fn limits_and_walls(config: &Config) -> Value {
         "ContainerIDFile": "",
         "LogConfig": { "Type": config.log.driver, "Config": config.log.options },
         "NetworkMode": config.network_mode,
-        "PortBindings": {},
+        "PortBindings": port_bindings(config),
         "RestartPolicy": {
             "Name": config.restart.name(),
             "MaximumRetryCount": config.restart.maximum(),
@@ -227,6 +268,7 @@ fn container_config(config: &Config) -> Value {
         "StdinOnce": config.stdin_once,
         "Env": config.env,
         "Cmd": nullable(&config.command),
+        "ExposedPorts": exposed(config),
         "Image": config.image,
         "Volumes": (!config.volumes.is_empty()).then(|| {
             let places = config.volumes.iter();

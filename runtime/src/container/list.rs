@@ -101,7 +101,7 @@ impl ContainerFilter {
             })
             && self.until.is_none_or(|until| container.created < until)
             && any(&self.networks, &|network| {
-                network == container.config.network_name()
+                container.config.network_names().contains(&network)
             })
             && any(&self.volumes, &|volume| {
                 let mut mounts = container.config.mounts.iter();

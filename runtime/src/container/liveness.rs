@@ -23,6 +23,8 @@ use serde::Serialize;
 
 use crate::Engine;
 use crate::cgroup;
+use crate::network::bridge;
+use crate::network::port::Published;
 use crate::sys;
 
 use super::Container;
@@ -102,6 +104,9 @@ pub(crate) struct Alive {
     pub(crate) started: Timestamp,
     pub(crate) paused: bool,
     pub(crate) health: Option<HealthStatus>,
+    /// The host's ports that lead to it.
+    #[serde(default)]
+    pub(crate) published: Vec<Published>,
 }
 
 impl Alive {
@@ -114,6 +119,16 @@ impl Alive {
     fn read(paths: &RunPaths) -> Option<Alive> {
         serde_json::from_slice(&fs::read(paths.alive_file()).ok()?).ok()
     }
+}
+
+/// Returns the host's ports that lead to containers of an engine.
+pub(crate) fn published_in(run: &Path) -> Vec<Published> {
+    let entries = fs::read_dir(run.join("containers")).into_iter().flatten();
+    let alive = entries.flatten().filter_map(|entry| {
+        let directory = entry.path();
+        Alive::read(&RunPaths { directory })
+    });
+    alive.flat_map(|alive| alive.published).collect()
 }
 
 /// A container that nobody else starts, removes or reads as long as this is held.
@@ -220,6 +235,8 @@ impl Engine {
         }
         // Their containers may have gone just before whoever removed them.
         self.sweep_doomed_volumes()?;
+        self.release_strays()?;
+        bridge::sweep(self.run_dir());
         Ok(())
     }
 
@@ -313,6 +330,7 @@ impl Engine {
             Status::Created | Status::Exited => return Ok(()),
             _ => cgroup::sweep(id.as_str())?,
         }
+        self.leave_networks(id)?;
         let attributes = [("exitCode", KILLED.to_string())];
         self.emit_container("die", id, &container.name, &container.config, &attributes);
         let config = &container.config;
@@ -344,6 +362,7 @@ impl Engine {
             container.state.pid = alive.pid;
             container.state.started = Some(alive.started);
             container.state.health = alive.health;
+            container.state.published = alive.published;
         }
     }
 }

@@ -125,7 +125,7 @@ pub(super) fn generate(tries: u32) -> String {
 }
 
 /// Returns whether people may call a container that.
-pub(super) fn is_valid(name: &str) -> bool {
+pub(crate) fn is_valid(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.len() >= 2
         && bytes[0].is_ascii_alphanumeric()

@@ -93,6 +93,7 @@ impl Engine {
         volumes: bool,
     ) -> Result<(), ContainerError> {
         rows::set_removing(&self.db(), id, volumes)?;
+        self.leave_networks(id)?;
         let directory = self.container_dir(id);
         remove_tree(&directory).map_err(ContainerError::io(&directory))?;
         let container = rows::by_id(&self.db(), id)?;

@@ -129,6 +129,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Container> {
             stopped: row.get(10)?,
             oom_killed: row.get(11)?,
             health: None,
+            published: Vec::new(),
         },
     })
 }
@@ -267,7 +268,7 @@ pub(super) fn by_prefix(db: &Connection, prefix: &str) -> rusqlite::Result<Vec<C
 }
 
 /// Returns every container, the newest first.
-pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<Container>> {
+pub(crate) fn all(db: &Connection) -> rusqlite::Result<Vec<Container>> {
     let sql = format!("SELECT {COLUMNS} FROM containers ORDER BY created DESC");
     db.prepare_cached(&sql)?.query_map([], read)?.collect()
 }
@@ -327,7 +328,7 @@ pub(crate) fn set_restarting(
 }
 
 /// Replaces a container's configuration.
-pub(super) fn set_config(
+pub(crate) fn set_config(
     db: &Connection,
     id: &ContainerId,
     config: &Config,
@@ -405,12 +406,19 @@ pub(crate) fn set_removing(
     })
 }
 
-pub(super) fn rename(db: &Connection, id: &ContainerId, name: &str) -> rusqlite::Result<()> {
-    db.execute(
+pub(super) fn rename(
+    db: &mut Connection,
+    id: &ContainerId,
+    old: &str,
+    name: &str,
+) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    transaction.execute(
         "UPDATE containers SET name = ? WHERE id = ?",
         [name, id.as_str()],
     )?;
-    Ok(())
+    crate::network::rows::rename(&transaction, id, old, name)?;
+    transaction.commit()
 }
 
 /// Takes the row away.

@@ -13,7 +13,6 @@ use std::process::Command;
 
 use jiff::Timestamp;
 
-use super::Config;
 use super::Container;
 use super::ContainerError;
 use super::ContainerId;
@@ -32,8 +31,8 @@ use crate::monitor::Again;
 use crate::monitor::DriverOptions;
 use crate::monitor::Spec;
 use crate::monitor::journal;
+use crate::network::join::Places;
 use crate::sandbox::MountSource;
-use crate::sandbox::Network;
 use crate::sandbox::Shown;
 use crate::sys;
 use crate::volume;
@@ -53,6 +52,13 @@ pub(crate) struct Step {
     pub(crate) attachment: Attachment,
     pub(crate) container: Container,
     busy: Busy,
+}
+
+/// What a run is given that its row does not say.
+struct Given<'a> {
+    volumes: DriverOptions,
+    shown: Option<Shown>,
+    places: &'a Places,
 }
 
 impl Engine {
@@ -163,7 +169,16 @@ impl Engine {
         let started = self
             .make_files(container)
             .and_then(|()| self.make_volumes(container, is_first))
-            .and_then(|volumes| self.launch(container, busy, options, is_first, volumes, shown));
+            .and_then(|volumes| {
+                let places = self.join_networks(container)?;
+                self.write_network_files(container)?;
+                let given = Given {
+                    volumes,
+                    shown,
+                    places: &places,
+                };
+                self.launch(container, busy, options, is_first, given)
+            });
         match started {
             Ok(stream) => {
                 let attached = options.attach.map(|_| Attachment::new(stream)).transpose();
@@ -176,6 +191,8 @@ impl Engine {
                 busy.wait_for_death()
                     .map_err(ContainerError::io(self.run_dir()))?;
                 crate::cgroup::sweep(container.id.as_str())?;
+                self.leave_networks(&container.id)?;
+                crate::network::bridge::sweep(self.run_dir());
                 match container.config.auto_remove || container.config.of_build {
                     true => self.erase(&container.id, busy, true)?,
                     false => {
@@ -203,15 +220,6 @@ impl Engine {
         builder
             .create(&directory)
             .map_err(ContainerError::io(&directory))?;
-        for (name, content) in [
-            ("hosts", hosts(container)),
-            ("resolv.conf", resolv_conf(&container.config)),
-        ] {
-            let path = directory.join(name);
-            if !path.exists() {
-                write_readable(&path, &content).map_err(ContainerError::io(&path))?;
-            }
-        }
         for mount in &container.config.mounts {
             if let MountSource::Bind(bind) = &mount.source
                 && bind.create
@@ -254,8 +262,7 @@ impl Engine {
         busy: &Busy,
         options: &StartOptions,
         is_first: bool,
-        volumes: DriverOptions,
-        shown: Option<Shown>,
+        given: Given<'_>,
     ) -> Result<UnixStream, ContainerError> {
         let failed = ContainerError::Monitor;
         let lock = busy.open_again().map_err(failed)?;
@@ -290,9 +297,11 @@ impl Engine {
             is_first,
             detached: options.attach.is_none(),
             name: container.name.clone(),
-            volumes,
-            shown: shown.unwrap_or_default(),
+            volumes: given.volumes,
+            shown: given.shown.unwrap_or_default(),
             again: Again::after(container.state.restart_count),
+            joined: given.places.joined.clone(),
+            link_env: self.link_env(container)?,
         };
         let spec = frame::encode_json(Kind::Spec, &spec).map_err(failed)?;
         let sent = (&ours).write_all(&spec);
@@ -388,6 +397,8 @@ impl Engine {
         end: &rows::End,
     ) -> Result<(), ContainerError> {
         rows::leave_log_on_close(&self.db());
+        let there = crate::network::rows::endpoints_of(&self.db(), id)?;
+        self.release(id, &there)?;
         if rows::by_id(&self.db(), id)?.is_some_and(|container| container.config.of_build) {
             // The build takes its changes first; without the build, whoever comes next buries it.
             return Ok(());
@@ -405,7 +416,7 @@ fn absolute(path: &Path) -> io::Result<std::path::PathBuf> {
     std::path::absolute(path)
 }
 
-fn write_readable(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn write_readable(path: &Path, content: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut file = File::create(path)?;
     file.write_all(content)?;
@@ -422,56 +433,4 @@ fn make_source(source: &Path) -> Result<(), ContainerError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Returns what /etc/resolv.conf says: the host's, with what was asked for in place of its own.
-fn resolv_conf(config: &Config) -> Vec<u8> {
-    let of_host = fs::read("/etc/resolv.conf").unwrap_or_default();
-    let asked = [
-        ("nameserver", &config.dns),
-        ("search", &config.dns_search),
-        ("options", &config.dns_options),
-    ];
-    if asked.iter().all(|(_, values)| values.is_empty()) {
-        return of_host;
-    }
-    let of_host = String::from_utf8_lossy(&of_host).into_owned();
-    let mut text = String::new();
-    for (key, values) in asked {
-        if values.is_empty() {
-            let is_it = |line: &&str| line.split_whitespace().next() == Some(key);
-            for line in of_host.lines().filter(is_it) {
-                text += &format!("{line}\n");
-            }
-        } else if key == "nameserver" {
-            for value in values {
-                text += &format!("nameserver {value}\n");
-            }
-        } else if values.iter().all(|value| value != ".") {
-            text += &format!("{key} {}\n", values.join(" "));
-        }
-    }
-    text.into_bytes()
-}
-
-/// Returns what /etc/hosts says.
-fn hosts(container: &Container) -> Vec<u8> {
-    let config = &container.config;
-    let mut text = match config.network {
-        Network::Host => fs::read("/etc/hosts").unwrap_or_default(),
-        Network::None => b"127.0.0.1\tlocalhost\n\
-            ::1\tlocalhost ip6-localhost ip6-loopback\n\
-            fe00::\tip6-localnet\n\
-            ff00::\tip6-mcastprefix\n\
-            ff02::1\tip6-allnodes\n\
-            ff02::2\tip6-allrouters\n"
-            .to_vec(),
-    };
-    for host in &config.extra_hosts {
-        if let Some((name, address)) = host.split_once([':', '=']) {
-            let address = address.trim_start_matches('[').trim_end_matches(']');
-            text.extend(format!("{address}\t{name}\n").bytes());
-        }
-    }
-    text
 }

@@ -112,6 +112,12 @@ impl Resting<'_> {
             Request::Stop(_) => self.stopped = true,
             Request::Update(resources, restart) => self.spec.update(&resources, restart),
             Request::Rename(name) => self.spec.name = name,
+            Request::Connect(connection) => {
+                let (joined, attachment) = *connection;
+                self.spec.joined.push(joined);
+                self.spec.config.networks.push(attachment);
+            }
+            Request::Disconnect(id) => self.spec.leave(&id),
             Request::Resize(..) => {}
             _ => {
                 let failure = Failure {

@@ -40,6 +40,12 @@ use crate::container::restart_delay;
 use crate::frame;
 use crate::frame::Kind;
 use crate::frame::Request;
+use crate::network::Attachment;
+use crate::network::NetworkId;
+use crate::network::join::Joined;
+use crate::network::live::Ended as EndedNetworks;
+use crate::network::live::Live;
+use crate::network::port::Published;
 use crate::sandbox::helper::Ended;
 use crate::sandbox::helper::Helper;
 use crate::sys;
@@ -73,6 +79,8 @@ pub(super) struct Parts {
     pub(super) streams: Streams,
     pub(super) listener: UnixListener,
     pub(super) paths: RunPaths,
+    /// None if it shares another's.
+    pub(super) network: Option<Live>,
 }
 
 pub(super) struct Serving {
@@ -158,7 +166,7 @@ impl Serving {
             stopped: self.stopped,
             oom_killed: self.parts.cgroup.oom_kills() > 0,
         };
-        self.take_away();
+        let networks = self.take_away();
         if end.oom_killed {
             self.spec.announce("oom", &[]);
         }
@@ -179,11 +187,15 @@ impl Serving {
         // The mount is detached and goes with the process: waiting for its threads would wait for our own descriptors.
         std::mem::forget(self.parts);
         super::tell_end(self.clients, end.code);
+        if let Some(networks) = networks {
+            networks.linger();
+        }
         Ok(())
     }
 
     /// Takes the container's traces away, but for what says that its monitor lives.
-    fn take_away(&mut self) {
+    fn take_away(&mut self) -> Option<EndedNetworks> {
+        let networks = self.parts.network.take().map(Live::end);
         if let Err(error) = self.parts.cgroup.remove() {
             log::error!("{error}");
         }
@@ -194,6 +206,7 @@ impl Serving {
         if let Err(error) = std::fs::remove_dir(&root) {
             log::warn!("{}: {error}", root.display());
         }
+        networks
     }
 
     /// Waits for the next run if there is one and begins it; returns whether the container's end is taken care of.
@@ -212,6 +225,7 @@ impl Serving {
             started: self.parts.started,
             paused: false,
             health: None,
+            published: Vec::new(),
         };
         if let Err(error) = alive.write(&self.parts.paths) {
             log::warn!("{error}");
@@ -394,10 +408,51 @@ impl Serving {
             started: self.parts.started,
             paused: self.is_paused,
             health: self.prober.as_ref().map(Prober::status),
+            published: self.published(),
         };
         if let Err(error) = alive.write(&self.parts.paths) {
             log::warn!("{}: {error}", self.parts.paths.directory.display());
         }
+    }
+
+    fn published(&self) -> Vec<Published> {
+        let network = self.parts.network.as_ref();
+        network
+            .map(|it| it.published().to_vec())
+            .unwrap_or_default()
+    }
+
+    /// Makes the container's place on a further network.
+    fn connect(&mut self, joined: Joined, attachment: Attachment) -> io::Result<()> {
+        let network = self
+            .parts
+            .network
+            .as_mut()
+            .ok_or(io::ErrorKind::Unsupported)?;
+        self.spec.config.networks.push(attachment);
+        let id = self.spec.id();
+        let connected = network.connect(&self.spec.wanted(&id), &joined);
+        match connected {
+            Ok(()) => self.spec.joined.push(joined),
+            Err(error) => {
+                self.spec.config.networks.pop();
+                let _ = network.disconnect(&joined.id);
+                return Err(io::Error::other(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes its place on a network away.
+    fn disconnect(&mut self, id: &NetworkId) -> io::Result<()> {
+        let network = self
+            .parts
+            .network
+            .as_mut()
+            .ok_or(io::ErrorKind::Unsupported)?;
+        network.disconnect(id).map_err(io::Error::other)?;
+        self.spec.leave(id);
+        Ok(())
     }
 
     fn session(&mut self, number: u32) -> Option<&mut Session> {
@@ -723,6 +778,15 @@ impl Serving {
             Request::Rename(name) => {
                 self.spec.name = name;
                 self.reply(at, Ok(()));
+            }
+            Request::Connect(connection) => {
+                let (joined, attachment) = *connection;
+                let connected = self.connect(joined, attachment);
+                self.reply(at, connected);
+            }
+            Request::Disconnect(id) => {
+                let disconnected = self.disconnect(&id);
+                self.reply(at, disconnected);
             }
             Request::Resize(rows, columns) => {
                 self.parts.streams.resize(rows, columns);

@@ -32,7 +32,6 @@ use super::Device;
 use super::MASKED;
 use super::Mount;
 use super::MountSource;
-use super::Network;
 use super::Plan;
 use super::Propagation;
 use super::READ_ONLY;
@@ -97,7 +96,7 @@ pub(super) fn kernel_filesystems(
         pts,
     };
     cgroups(&kernel.sys, &plan.cgroups, read_only)?;
-    if plan.network == Network::None {
+    if plan.namespaces.net.is_own() {
         sysctls(&kernel.proc);
     }
     for (name, value) in &plan.sysctls {

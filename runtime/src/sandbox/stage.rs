@@ -17,10 +17,10 @@ use rustix::process::Signal;
 use crate::sys;
 
 use super::Capabilities;
-use super::Network;
 use super::Plan;
 use super::Process;
 use super::Stdio;
+use super::Whose;
 use super::identity;
 use super::identity::Identity;
 use super::message;
@@ -97,6 +97,11 @@ fn contain(plan: &Plan, monitor: &OwnedFd) -> Result<std::convert::Infallible, F
         // SAFETY: only CLONE_FILES would matter to others' descriptors.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
             .map_err(failed("unshare"))?;
+    }
+    if let Whose::Of(pidfd) = &plan.namespaces.net {
+        let kind = rustix::thread::ThreadNameSpaceType::NETWORK;
+        rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), kind)
+            .map_err(failed("join the container's network"))?;
     }
     let shm = mounts::shared_memory(plan)?;
     sys::mount::make_root_private().map_err(failed("make mounts private"))?;
@@ -209,7 +214,7 @@ fn name_host(plan: &Plan) -> Result<(), Failure> {
                 .map_err(failed("setdomainname"))?;
         }
     }
-    if plan.network == Network::None {
+    if plan.namespaces.net.is_own() {
         sys::net::loopback_up().map_err(failed("bring lo up"))?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use runtime::container::LogConfig;
 use runtime::container::MountSpec;
 use runtime::container::RestartPolicy;
 use runtime::image::Platform;
+use runtime::network::Attachment;
 use runtime::sandbox::Limit;
 use runtime::sandbox::Recursion;
 use serde::Deserialize;
@@ -429,10 +430,13 @@ impl Asked {
             ],
             hostname: given(self.hostname),
             domainname: given(self.domainname),
-            network: match is(self.network_disabled) {
-                true => Some("none".to_owned()),
-                false => network,
+            networks: match is(self.network_disabled) {
+                true => vec![Attachment::to("none")],
+                false => network.map(Attachment::to).into_iter().collect(),
             },
+            publish: Vec::new(),
+            publish_all: false,
+            exposed: Vec::new(),
             volumes: volumes.chain(places.map(|(place, _)| place)).collect(),
             volume_driver: host.volume_driver.unwrap_or_default(),
             volumes_from: host.volumes_from.unwrap_or_default(),

@@ -134,9 +134,9 @@ fn local(message: &Message, query: &Query, names: &dyn Names) -> Option<Message>
             let name = query.name().to_lowercase().to_ascii();
             let addresses = names.addresses(name.trim_end_matches('.'))?;
             let data = addresses.into_iter().filter_map(|address| match address {
-                IpAddr::V4(address) => (kind == RecordType::A).then(|| RData::A(A(address))),
+                IpAddr::V4(address) => (kind == RecordType::A).then_some(RData::A(A(address))),
                 IpAddr::V6(address) => {
-                    (kind == RecordType::AAAA).then(|| RData::AAAA(AAAA(address)))
+                    (kind == RecordType::AAAA).then_some(RData::AAAA(AAAA(address)))
                 }
             });
             data.collect()

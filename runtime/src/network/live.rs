@@ -1,0 +1,362 @@
+//! A running container's networks, as its monitor makes and keeps them.
+//!
+//! Everything here goes with the monitor or the container but two things, which the next command finds when the monitor
+//! is killed: elements of [`super::firewall`]'s maps, by the container's addresses; and the bridge, by its file.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::NetworkError;
+use super::NetworkId;
+use super::bridge;
+use super::bridge::Hold;
+use super::device;
+use super::endpoint::Inside;
+use super::firewall;
+use super::join::Joined;
+use super::names;
+use super::names::Names;
+use super::port::Port;
+use super::port::Publish;
+use super::port::Published;
+use super::proxy;
+use super::proxy::Proxy;
+use super::proxy::Reserved;
+use crate::container::Config;
+use crate::container::ContainerId;
+
+/// What a container wants of its networks beside its places on them.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) run: &'a Path,
+    pub(crate) id: &'a ContainerId,
+    pub(crate) name: &'a str,
+    pub(crate) config: &'a Config,
+}
+
+/// A running container's networks.
+#[derive(Debug)]
+pub(crate) struct Live {
+    run: PathBuf,
+    inside: Inside,
+    devices: Vec<(Joined, String)>,
+    holds: Vec<(NetworkId, Hold)>,
+    /// The network whose gateway is the container's.
+    way_out: Option<NetworkId>,
+    /// Reserved on the host for as long as the container runs.
+    proxy: Option<Proxy>,
+    published: Vec<Published>,
+    names: Option<std::sync::Arc<Names>>,
+}
+
+impl Live {
+    /// Makes a container's networks in the namespace of its first process.
+    pub(crate) fn begin(
+        wanted: &Wanted<'_>,
+        joined: &[Joined],
+        pid: i32,
+    ) -> Result<Live, NetworkError> {
+        let reserved = reserve(wanted, joined)?;
+        let inside =
+            Inside::open(pid).map_err(NetworkError::kernel("enter the container's network"))?;
+        let mut live = Live {
+            run: wanted.run.to_owned(),
+            inside,
+            devices: Vec::new(),
+            holds: Vec::new(),
+            way_out: None,
+            proxy: None,
+            published: reserved.iter().map(|it| it.published).collect(),
+            names: None,
+        };
+        for one in joined {
+            live.add(one)?;
+        }
+        live.publish(reserved)?;
+        live.serve_names(wanted)?;
+        Ok(live)
+    }
+
+    /// Returns the host's ports that lead to the container.
+    pub(crate) fn published(&self) -> &[Published] {
+        &self.published
+    }
+
+    fn add(&mut self, joined: &Joined) -> Result<(), NetworkError> {
+        if joined.config.driver == super::Driver::Bridge {
+            let hold = bridge::hold(&self.run, &joined.device)?;
+            self.holds.push((joined.id.clone(), hold));
+        }
+        let is_way_out = self.way_out.is_none() && !joined.config.internal;
+        let name = self.inside.make_device(joined, is_way_out)?;
+        if is_way_out {
+            self.way_out = Some(joined.id.clone());
+        }
+        self.devices.push((joined.clone(), name));
+        Ok(())
+    }
+
+    /// Connects the running container to a further network.
+    pub(crate) fn connect(
+        &mut self,
+        wanted: &Wanted<'_>,
+        joined: &Joined,
+    ) -> Result<(), NetworkError> {
+        self.add(joined)?;
+        self.serve_names(wanted)
+    }
+
+    /// Disconnects the running container from a network.
+    pub(crate) fn disconnect(&mut self, id: &NetworkId) -> Result<(), NetworkError> {
+        let Some(at) = self.devices.iter().position(|(joined, _)| joined.id == *id) else {
+            return Ok(());
+        };
+        let (joined, name) = self.devices.remove(at);
+        self.inside.remove_device(&name)?;
+        let addresses: Vec<IpAddr> = joined.addresses().collect();
+        self.forget(&addresses);
+        self.holds.retain(|(held, _)| held != id);
+        if self.way_out.as_ref() == Some(id) {
+            self.way_out = None;
+            let next = self
+                .devices
+                .iter()
+                .find(|(joined, _)| !joined.config.internal);
+            if let Some((joined, name)) = next {
+                self.inside.make_gateway(joined, name)?;
+                self.way_out = Some(joined.id.clone());
+                self.lead_ports()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, addresses: &[IpAddr]) {
+        if self.published.is_empty() {
+            return;
+        }
+        let forgotten = bridge::lock_machine()
+            .map_err(|error| error.to_string())
+            .and_then(|_alone| firewall::forget(addresses).map_err(|error| error.to_string()));
+        if let Err(error) = forgotten {
+            log::warn!("ports: {error}");
+        }
+    }
+
+    fn publish(&mut self, reserved: Vec<Reserved>) -> Result<(), NetworkError> {
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        self.lead_ports()?;
+        let proxy = Proxy::start(reserved, self.way_out_addresses());
+        self.proxy = Some(proxy.map_err(NetworkError::kernel("pass ports on"))?);
+        Ok(())
+    }
+
+    /// Returns the container's addresses on the network that is its way out.
+    fn way_out_addresses(&self) -> Vec<IpAddr> {
+        let mut devices = self.devices.iter();
+        let way_out = devices.find(|(joined, _)| Some(&joined.id) == self.way_out.as_ref());
+        way_out
+            .map(|(joined, _)| joined.addresses().collect())
+            .unwrap_or_default()
+    }
+
+    /// Has the host's ports lead to where the container is now.
+    fn lead_ports(&mut self) -> Result<(), NetworkError> {
+        if self.published.is_empty() {
+            return Ok(());
+        }
+        let addresses = self.way_out_addresses();
+        let led: Vec<(Published, IpAddr)> = self
+            .published
+            .iter()
+            .filter_map(|published| {
+                let is_ipv6 = published.address.is_ipv6();
+                let to = addresses.iter().find(|it| it.is_ipv6() == is_ipv6);
+                to.map(|to| (*published, *to))
+            })
+            .collect();
+        if let Some(proxy) = &self.proxy {
+            proxy.lead_to(addresses);
+        }
+        let _alone = bridge::lock_machine()?;
+        firewall::publish(&led).map_err(NetworkError::kernel("publish ports"))
+    }
+
+    /// Serves names if the container is on a network that has them.
+    fn serve_names(&mut self, wanted: &Wanted<'_>) -> Result<(), NetworkError> {
+        if let Some(names) = &self.names {
+            names.update(wanted.config);
+        }
+        let mut networks = self.devices.iter().map(|(joined, _)| joined.network());
+        if self.names.is_some() || !networks.any(|network| network.has_names()) {
+            return Ok(());
+        }
+        let failed = NetworkError::kernel("serve names");
+        let names = names::serve(wanted, &self.inside, self.way_out.is_some());
+        self.names = Some(names.map_err(failed)?);
+        Ok(())
+    }
+
+    /// Takes away what does not go by itself; returns what keeps the bridges.
+    pub(crate) fn end(self) -> Ended {
+        let addresses: Vec<IpAddr> = self
+            .devices
+            .iter()
+            .flat_map(|(joined, _)| joined.addresses())
+            .collect();
+        self.forget(&addresses);
+        if let Some(proxy) = self.proxy {
+            proxy.end();
+        }
+        Ended {
+            run: self.run,
+            holds: self.holds,
+        }
+    }
+}
+
+/// The bridges that an ended container was on, kept for a moment.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    run: PathBuf,
+    holds: Vec<(NetworkId, Hold)>,
+}
+
+impl Ended {
+    /// Keeps the bridges for those who come at once, then removes them if nobody has.
+    pub(crate) fn linger(self) {
+        const MOMENT: std::time::Duration = std::time::Duration::from_millis(500);
+        if self.holds.is_empty() {
+            return;
+        }
+        std::thread::sleep(MOMENT);
+        drop(self.holds);
+        bridge::sweep(&self.run);
+    }
+}
+
+/// Reserves the ports that the container is to have on the host.
+fn reserve(wanted: &Wanted<'_>, joined: &[Joined]) -> Result<Vec<Reserved>, NetworkError> {
+    let Some(way_out) = joined.iter().find(|joined| !joined.config.internal) else {
+        return Ok(Vec::new());
+    };
+    let mut reserved: Vec<Reserved> = Vec::new();
+    for publish in published_ports(wanted.config) {
+        let one = reserve_one(&publish, &reserved);
+        reserved.extend(one.map_err(|(address, number, error)| {
+            NetworkError::Invalid(format!(
+                "driver failed programming external connectivity on endpoint {} ({}): {}",
+                wanted.name,
+                way_out.endpoint.id,
+                refused(wanted.run, address, number, &publish, &error)
+            ))
+        })?);
+    }
+    Ok(reserved)
+}
+
+/// Returns what is to be published: what was asked for, and with `-P` every exposed port that was not.
+fn published_ports(config: &Config) -> Vec<Publish> {
+    let mut publish = config.publish.clone();
+    if config.publish_all {
+        let is_asked_for = |port: &Port| config.publish.iter().any(|it| it.port == *port);
+        let exposed = config.exposed.iter().filter(|port| !is_asked_for(port));
+        publish.extend(exposed.map(|port| Publish {
+            port: *port,
+            address: None,
+            host: None,
+        }));
+    }
+    publish
+}
+
+/// Reserves one port, of each family of addresses it is wanted on.
+fn reserve_one(
+    publish: &Publish,
+    others: &[Reserved],
+) -> Result<Vec<Reserved>, (IpAddr, u16, io::Error)> {
+    let addresses = match publish.address {
+        Some(address) => vec![address],
+        None => [false, true].map(device::unspecified).to_vec(),
+    };
+    let (first, last) = publish.host.unwrap_or((0, 0));
+    let mut refusal = None;
+    // The kernel chooses among thousands: a second family finds the same number free sooner or later.
+    let tries = if publish.host.is_some() {
+        first..=last
+    } else {
+        0..=15
+    };
+    for number in tries {
+        let number = if publish.host.is_some() { number } else { 0 };
+        match reserve_on(&addresses, number, publish.port, others) {
+            Ok(reserved) => return Ok(reserved),
+            Err(error) => refusal = Some(error),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| (addresses[0], first, io::ErrorKind::AddrInUse.into())))
+}
+
+fn reserve_on(
+    addresses: &[IpAddr],
+    number: u16,
+    port: Port,
+    others: &[Reserved],
+) -> Result<Vec<Reserved>, (IpAddr, u16, io::Error)> {
+    let mut reserved: Vec<Reserved> = Vec::new();
+    let mut number = number;
+    for address in addresses {
+        match proxy::reserve(*address, number, port, others) {
+            Ok(one) => {
+                number = one.published.host;
+                reserved.push(one);
+            }
+            // A host without IPv6.
+            Err(error)
+                if address.is_ipv6()
+                    && !reserved.is_empty()
+                    && matches!(
+                        error.raw_os_error(),
+                        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+                    ) => {}
+            Err(error) => return Err((*address, number, error)),
+        }
+    }
+    Ok(reserved)
+}
+
+/// Returns Docker's words for a port that cannot be had.
+fn refused(
+    run: &Path,
+    address: IpAddr,
+    number: u16,
+    publish: &Publish,
+    error: &io::Error,
+) -> String {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        let is_containers = crate::container::liveness::published_in(run)
+            .iter()
+            .any(|it| it.host == number && it.port.protocol == publish.port.protocol);
+        let address = match publish.address {
+            None => device::unspecified(false),
+            Some(_) => address,
+        };
+        return match is_containers {
+            true => format!("Bind for {address}:{number} failed: port is already allocated"),
+            false => format!(
+                "failed to bind host port for {address}:{number}/{}: address already in use: port is already allocated",
+                publish.port.protocol.as_str()
+            ),
+        };
+    }
+    let words = crate::image::words(error);
+    format!(
+        "failed to bind host port {address}:{number}/{}: {words}",
+        publish.port.protocol.as_str()
+    )
+}

@@ -1,0 +1,206 @@
+//! Connections that are passed on, both ways, by the kernel's pipes: no byte is copied into the process.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::AddressFamily;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+use rustix::pipe::PipeFlags;
+use rustix::pipe::SpliceFlags;
+
+/// How many connections are passed on at once; further ones wait to be taken.
+const MOST: usize = 4096;
+
+/// What goes in one step.
+const STEP: usize = 1 << 20;
+
+/// One direction of a connection: the pipe between its ends.
+#[derive(Debug)]
+struct Way {
+    read: OwnedFd,
+    write: OwnedFd,
+    /// How much lies in the pipe.
+    filled: usize,
+    /// The source has ended.
+    ended: bool,
+    /// And the target was told.
+    told: bool,
+}
+
+impl Way {
+    fn new() -> io::Result<Way> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Way {
+            read,
+            write,
+            filled: 0,
+            ended: false,
+            told: false,
+        })
+    }
+
+    /// Passes on what can be; an error is the connection's end.
+    fn pass(&mut self, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        loop {
+            if self.filled == 0 && !self.ended {
+                match rustix::pipe::splice(from, None, &self.write, None, STEP, flags) {
+                    Ok(0) => self.ended = true,
+                    Ok(count) => self.filled = count,
+                    Err(Errno::AGAIN) => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if self.filled == 0 {
+                if self.ended && !self.told {
+                    self.told = true;
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                }
+                return Ok(());
+            }
+            match rustix::pipe::splice(&self.read, None, to, None, self.filled, flags) {
+                Ok(count) => self.filled -= count,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    outer: TcpStream,
+    inner: TcpStream,
+    is_connected: bool,
+    inwards: Way,
+    outwards: Way,
+}
+
+impl Connection {
+    fn is_over(&self) -> bool {
+        self.inwards.told && self.outwards.told
+    }
+
+    /// Returns what each end is waited for.
+    fn flags(&self) -> (PollFlags, PollFlags) {
+        let wants = |source: &Way, target: &Way| {
+            let mut flags = PollFlags::empty();
+            if source.filled == 0 && !source.ended {
+                flags |= PollFlags::IN;
+            }
+            if target.filled > 0 {
+                flags |= PollFlags::OUT;
+            }
+            flags
+        };
+        match self.is_connected {
+            true => (
+                wants(&self.inwards, &self.outwards),
+                wants(&self.outwards, &self.inwards),
+            ),
+            false => (PollFlags::empty(), PollFlags::OUT),
+        }
+    }
+}
+
+/// The connections, by numbers that are never used again.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    connections: BTreeMap<u64, Connection>,
+    last: u64,
+}
+
+impl Streams {
+    pub(super) fn is_full(&self) -> bool {
+        self.connections.len() >= MOST
+    }
+
+    pub(super) fn waits(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>, PollFlags)> {
+        self.connections.iter().flat_map(|(id, connection)| {
+            let (outer, inner) = connection.flags();
+            [
+                (*id, connection.outer.as_fd(), outer),
+                (*id, connection.inner.as_fd(), inner),
+            ]
+            .into_iter()
+            .filter(|(_, _, flags)| !flags.is_empty())
+        })
+    }
+
+    /// Takes a connection and begins one to the container; without a target it is closed at once.
+    pub(super) fn accept(&mut self, listener: &TcpListener, to: Option<SocketAddr>) {
+        let Ok((outer, _)) = listener.accept() else {
+            return;
+        };
+        let connection = to.ok_or(io::ErrorKind::NotConnected.into()).and_then(|to| {
+            outer.set_nonblocking(true)?;
+            outer.set_nodelay(true)?;
+            let inner = connect(to)?;
+            inner.set_nodelay(true)?;
+            Ok::<_, io::Error>(Connection {
+                outer,
+                inner,
+                is_connected: false,
+                inwards: Way::new()?,
+                outwards: Way::new()?,
+            })
+        });
+        match connection {
+            Ok(connection) => {
+                self.last += 1;
+                self.connections.insert(self.last, connection);
+            }
+            Err(error) => log::debug!("a connection to the container: {error}"),
+        }
+    }
+
+    /// Passes on what can be of a connection.
+    pub(super) fn pass(&mut self, id: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if !connection.is_connected {
+            match connection.inner.take_error() {
+                Ok(None) => connection.is_connected = true,
+                _ => {
+                    self.connections.remove(&id);
+                    return;
+                }
+            }
+        }
+        let passed = connection
+            .inwards
+            .pass(&connection.outer, &connection.inner)
+            .and_then(|()| {
+                connection
+                    .outwards
+                    .pass(&connection.inner, &connection.outer)
+            });
+        if passed.is_err() || connection.is_over() {
+            self.connections.remove(&id);
+        }
+    }
+}
+
+/// Begins a connection without waiting for it.
+fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let family = match to {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&fd, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from(fd)),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,340 @@
+//! The language of nf_tables: tables, chains, sets, rules and their expressions as netlink messages.
+//!
+//! The numbers are those of `linux/netfilter/nf_tables.h`; what libc lacks of them is named here. Numbers in attributes
+//! are in the network's byte order.
+
+use super::netlink::CREATE;
+use super::netlink::Message;
+
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// IPv4 and IPv6.
+    Inet = 1,
+    /// IPv4.
+    Ip = 2,
+}
+
+/// A table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table {
+    pub(crate) family: Family,
+    pub(crate) name: &'static str,
+}
+
+/// Where a chain is called from: its type, the hook's number, and the priority among the hook's chains.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hook {
+    pub(crate) kind: &'static str,
+    pub(crate) number: u32,
+    pub(crate) priority: i32,
+}
+
+pub(crate) const PREROUTING: u32 = 0;
+pub(crate) const FORWARD: u32 = 2;
+pub(crate) const OUTPUT: u32 = 3;
+pub(crate) const POSTROUTING: u32 = 4;
+
+/// A set's or map's shape: how long keys and data are, and the types that `nft` shows them as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) key: (u32, u32),
+    pub(crate) data: Option<(u32, u32)>,
+    pub(crate) is_text: bool,
+}
+
+const SUBSYSTEM: u16 = 10 << 8;
+const LIST_ELEMENT: u16 = 1;
+
+fn message(kind: libc::c_int, flags: u16, family: Family) -> Message {
+    Message::new(SUBSYSTEM | kind as u16, flags).fixed(&[family as u8, 0, 0, 0])
+}
+
+fn number(message: Message, kind: u16, value: u32) -> Message {
+    message.with(kind, &value.to_be_bytes())
+}
+
+impl Table {
+    pub(crate) fn make(self) -> Message {
+        message(libc::NFT_MSG_NEWTABLE, CREATE, self.family).with_text(1, self.name)
+    }
+
+    pub(crate) fn remove(self) -> Message {
+        message(libc::NFT_MSG_DELTABLE, 0, self.family).with_text(1, self.name)
+    }
+
+    /// Returns the question whether it is there.
+    pub(crate) fn get(self) -> Message {
+        message(libc::NFT_MSG_GETTABLE, 0, self.family).with_text(1, self.name)
+    }
+
+    pub(crate) fn make_chain(self, name: &str, hook: Hook) -> Message {
+        const POLICY_ACCEPT: u32 = 1;
+        let chain = message(libc::NFT_MSG_NEWCHAIN, CREATE, self.family)
+            .with_text(1, self.name)
+            .with_text(3, name)
+            .nest(4, |it| {
+                number(number(it, 1, hook.number), 2, hook.priority as u32)
+            });
+        number(chain, 5, POLICY_ACCEPT).with_text(7, hook.kind)
+    }
+
+    pub(crate) fn make_set(self, name: &str, id: u32, shape: Shape) -> Message {
+        const MAP: u32 = 8;
+        let set = message(libc::NFT_MSG_NEWSET, CREATE, self.family)
+            .with_text(1, self.name)
+            .with_text(2, name);
+        let set = number(set, 3, if shape.data.is_some() { MAP } else { 0 });
+        let set = number(number(set, 4, shape.key.0), 5, shape.key.1);
+        let set = match shape.data {
+            Some((kind, length)) => number(number(set, 6, kind), 7, length),
+            None => set,
+        };
+        // Texts are shown as they are: `nft` keeps a set's byte order (type 0, length 4, host's) here.
+        const USER_DATA: u16 = 13;
+        const KEY_ORDER: [u8; 2] = [0, 4];
+        let order = [&KEY_ORDER[..], &1u32.to_ne_bytes()].concat();
+        match shape.is_text {
+            true => number(set, 10, id).with(USER_DATA, &order),
+            false => number(set, 10, id),
+        }
+    }
+
+    pub(crate) fn make_rule(self, chain: &str, expressions: &[Expression]) -> Message {
+        const APPEND: u16 = libc::NLM_F_APPEND as u16;
+        message(libc::NFT_MSG_NEWRULE, CREATE | APPEND, self.family)
+            .with_text(1, self.name)
+            .with_text(2, chain)
+            .nest(4, |list| {
+                expressions.iter().fold(list, |list, expression| {
+                    list.nest(LIST_ELEMENT, |it| {
+                        it.with_text(1, expression.name)
+                            .nest(2, |it| expression.write(it))
+                    })
+                })
+            })
+    }
+
+    /// Adds an element that may be there already.
+    pub(crate) fn add(self, set: &str, key: &[u8], data: Option<&[u8]>) -> Message {
+        self.element(libc::NFT_MSG_NEWSETELEM, CREATE, set, key, data)
+    }
+
+    /// Takes an element away, which must be there.
+    pub(crate) fn take(self, set: &str, key: &[u8]) -> Message {
+        self.element(libc::NFT_MSG_DELSETELEM, 0, set, key, None)
+    }
+
+    fn element(
+        self,
+        kind: libc::c_int,
+        flags: u16,
+        set: &str,
+        key: &[u8],
+        data: Option<&[u8]>,
+    ) -> Message {
+        message(kind, flags, self.family)
+            .with_text(1, self.name)
+            .with_text(2, set)
+            .nest(3, |list| {
+                list.nest(LIST_ELEMENT, |it| {
+                    let it = it.nest(1, |it| it.with(1, key));
+                    match data {
+                        Some(data) => it.nest(2, |it| it.with(1, data)),
+                        None => it,
+                    }
+                })
+            })
+    }
+
+    /// Returns the question for all elements of a set.
+    pub(crate) fn list(self, set: &str) -> Message {
+        message(
+            libc::NFT_MSG_GETSETELEM,
+            libc::NLM_F_DUMP as u16,
+            self.family,
+        )
+        .with_text(1, self.name)
+        .with_text(2, set)
+    }
+}
+
+/// Reads the keys and data of a set's elements out of an answer to [`Table::list`].
+pub(crate) fn elements(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    use super::netlink::Attributes;
+    let list = body.get(4..).and_then(|body| Attributes(body).find(3));
+    let value = |element: &[u8], kind| {
+        let nested = Attributes(element).find(kind);
+        let value = nested.and_then(|nested| Attributes(nested).find(1));
+        value.map(<[u8]>::to_vec).unwrap_or_default()
+    };
+    Attributes(list.unwrap_or_default())
+        .map(|(_, element)| (value(element, 1), value(element, 2)))
+        .collect()
+}
+
+/// A register of 16 bytes by its number, 1 to 4; or of 4 bytes, 8 to 23.
+pub(crate) type Register = u32;
+
+/// What a rule does with a packet: it looks at it and goes on if it fits, or acts.
+#[derive(Debug, Clone)]
+pub(crate) struct Expression {
+    name: &'static str,
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Debug, Clone)]
+enum Attribute {
+    Number(u16, u32),
+    Text(u16, String),
+    /// A value in its nest.
+    Data(u16, Vec<u8>),
+    Verdict(u16, u32),
+}
+
+/// Properties of a packet.
+pub(crate) const IIFNAME: u32 = 6;
+pub(crate) const OIFNAME: u32 = 7;
+pub(crate) const NFPROTO: u32 = 15;
+pub(crate) const L4PROTO: u32 = 16;
+
+/// Properties of a connection, and bits of them.
+pub(crate) const CT_STATE: u32 = 0;
+pub(crate) const CT_STATUS: u32 = 2;
+pub(crate) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+pub(crate) const DESTINATION_CHANGED: u32 = 1 << 5;
+
+/// Headers.
+pub(crate) const NETWORK_HEADER: u32 = 1;
+pub(crate) const TRANSPORT_HEADER: u32 = 2;
+
+pub(crate) const DROP: u32 = 0;
+pub(crate) const ACCEPT: u32 = 1;
+
+impl Expression {
+    fn new(name: &'static str, attributes: Vec<Attribute>) -> Expression {
+        Expression { name, attributes }
+    }
+
+    fn write(&self, to: Message) -> Message {
+        self.attributes.iter().fold(to, |to, it| match it {
+            Attribute::Number(kind, value) => number(to, *kind, *value),
+            Attribute::Text(kind, text) => to.with_text(*kind, text),
+            Attribute::Data(kind, bytes) => to.nest(*kind, |it| it.with(1, bytes)),
+            Attribute::Verdict(kind, code) => {
+                to.nest(*kind, |it| it.nest(2, |it| number(it, 1, *code)))
+            }
+        })
+    }
+
+    /// Loads a property of the packet.
+    pub(crate) fn meta(key: u32, to: Register) -> Expression {
+        Expression::new(
+            "meta",
+            vec![Attribute::Number(1, to), Attribute::Number(2, key)],
+        )
+    }
+
+    /// Loads a property of the packet's connection.
+    pub(crate) fn connection(key: u32, to: Register) -> Expression {
+        Expression::new(
+            "ct",
+            vec![Attribute::Number(1, to), Attribute::Number(2, key)],
+        )
+    }
+
+    /// Loads bytes of a header.
+    pub(crate) fn payload(base: u32, offset: u32, length: u32, to: Register) -> Expression {
+        let numbers = [(1, to), (2, base), (3, offset), (4, length)];
+        let attributes = numbers.map(|(kind, value)| Attribute::Number(kind, value));
+        Expression::new("payload", attributes.to_vec())
+    }
+
+    /// Loads what the destination is to the host: 2 is one of its own addresses.
+    pub(crate) fn destination_type(to: Register) -> Expression {
+        const ADDRTYPE: u32 = 3;
+        const OF_DESTINATION: u32 = 2;
+        let numbers = [(1, to), (2, ADDRTYPE), (3, OF_DESTINATION)];
+        let attributes = numbers.map(|(kind, value)| Attribute::Number(kind, value));
+        Expression::new("fib", attributes.to_vec())
+    }
+
+    /// Goes on if a register is, or is not, this.
+    pub(crate) fn compare(from: Register, is: bool, value: &[u8]) -> Expression {
+        Expression::new(
+            "cmp",
+            vec![
+                Attribute::Number(1, from),
+                Attribute::Number(2, u32::from(!is)),
+                Attribute::Data(3, value.to_vec()),
+            ],
+        )
+    }
+
+    /// Leaves some bits of a register of 4 bytes.
+    pub(crate) fn mask(register: Register, mask: u32) -> Expression {
+        Expression::new(
+            "bitwise",
+            vec![
+                Attribute::Number(1, register),
+                Attribute::Number(2, register),
+                Attribute::Number(3, 4),
+                Attribute::Data(4, mask.to_ne_bytes().to_vec()),
+                Attribute::Data(5, vec![0; 4]),
+            ],
+        )
+    }
+
+    /// Goes on if the key is in the set.
+    pub(crate) fn is_in(set: &str, from: Register) -> Expression {
+        let attributes = vec![
+            Attribute::Text(1, set.to_owned()),
+            Attribute::Number(2, from),
+        ];
+        Expression::new("lookup", attributes)
+    }
+
+    /// Goes on if the key is not in the set.
+    pub(crate) fn is_not_in(set: &str, from: Register) -> Expression {
+        let mut lookup = Expression::is_in(set, from);
+        lookup.attributes.push(Attribute::Number(5, 1));
+        lookup
+    }
+
+    /// Goes on with what the map has for the key.
+    pub(crate) fn map(set: &str, from: Register, to: Register) -> Expression {
+        let mut lookup = Expression::is_in(set, from);
+        lookup.attributes.push(Attribute::Number(3, to));
+        lookup
+    }
+
+    /// Loads a value.
+    pub(crate) fn immediate(to: Register, value: &[u8]) -> Expression {
+        let attributes = vec![Attribute::Number(1, to), Attribute::Data(2, value.to_vec())];
+        Expression::new("immediate", attributes)
+    }
+
+    /// Ends the chain.
+    pub(crate) fn verdict(code: u32) -> Expression {
+        let attributes = vec![Attribute::Number(1, 0), Attribute::Verdict(2, code)];
+        Expression::new("immediate", attributes)
+    }
+
+    /// Sends the connection to the address and port in two registers.
+    pub(crate) fn change_destination(
+        is_ipv6: bool,
+        address: Register,
+        port: Register,
+    ) -> Expression {
+        const DESTINATION: u32 = 1;
+        let family = if is_ipv6 { 10 } else { 2 };
+        let numbers = [(1, DESTINATION), (2, family), (3, address), (5, port)];
+        let attributes = numbers.map(|(kind, value)| Attribute::Number(kind, value));
+        Expression::new("nat", attributes.to_vec())
+    }
+
+    /// Gives the connection the host's address as its source.
+    pub(crate) fn masquerade() -> Expression {
+        Expression::new("masq", Vec::new())
+    }
+}
