@@ -261,7 +261,7 @@ const CASES: &[Case] = &[
     // COPY.
     case(
         "copy",
-        "COPY file /f\nCOPY file /d/\nCOPY file script.sh private /many/\nCOPY file /e/f/g",
+        "COPY file /f\nCOPY file /d/\nCOPY --from= --chown= file script.sh private /many/\nCOPY file /e/f/g",
     ),
     case(
         "copy directory",

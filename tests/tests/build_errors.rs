@@ -217,6 +217,12 @@ fn what_docker_refuses_to_build_is_refused_in_its_words() {
             "COPY failed: stat nosuch: file does not exist",
         ),
         (
+            "FROM busybox\nCOPY --from=1 /x /y\n",
+            1,
+            STEP,
+            "invalid from flag value 1: index out of bounds",
+        ),
+        (
             "FROM busybox\nONBUILD ONBUILD RUN x\n",
             1,
             FIRST,

@@ -456,6 +456,10 @@ impl Builder<'_> {
             let state = self.result(earlier)?;
             return Ok(Arc::new(Source::layers(self.engine, &state.layers)?));
         }
+        if name.parse::<usize>().is_ok() && !self.options.contexts.contains_key(name) {
+            let words = format!("invalid from flag value {name}: index out of bounds");
+            return Err(StepError::Word(words));
+        }
         if let Some(known) = self.sources.lock().get(name) {
             return Ok(Arc::clone(known));
         }

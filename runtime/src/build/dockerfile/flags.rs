@@ -33,11 +33,11 @@ impl Flags {
         self.flags.is_empty()
     }
 
-    /// Takes a flag that has a value and may be there once.
+    /// Takes a flag that has a value and may be there once; an empty value is as good as none.
     pub(super) fn value(&mut self, name: &str) -> Result<Option<String>, Mistake> {
         let mut values = self.values(name)?;
         match values.len() {
-            0 | 1 => Ok(values.pop()),
+            0 | 1 => Ok(values.pop().filter(|value| !value.is_empty())),
             _ => Err(Mistake::DuplicateFlag(name.to_owned())),
         }
     }

@@ -416,7 +416,7 @@ fn health(flags: &mut Flags, rest: &str) -> Result<Health, Mistake> {
 /// Reads a length of time, in nanoseconds; zero is the default's.
 fn duration(flags: &mut Flags, flag: &'static str) -> Result<u64, Mistake> {
     const LEAST: u64 = 1_000_000;
-    let Some(value) = flags.value(flag)?.filter(|value| !value.is_empty()) else {
+    let Some(value) = flags.value(flag)? else {
         return Ok(0);
     };
     let negative = value.starts_with('-');
@@ -430,7 +430,7 @@ fn duration(flags: &mut Flags, flag: &'static str) -> Result<u64, Mistake> {
 }
 
 fn retries(flags: &mut Flags) -> Result<u64, Mistake> {
-    let Some(value) = flags.value("retries")?.filter(|value| !value.is_empty()) else {
+    let Some(value) = flags.value("retries")? else {
         return Ok(0);
     };
     let number: i64 = value
