@@ -102,3 +102,45 @@ fn pass_on(client: UnixStream, agent: UnixStream) {
         let _ = to_client.shutdown(Shutdown::Both);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::EngineConfig;
+
+    #[test]
+    fn what_is_said_to_the_socket_reaches_the_agent_and_its_answer_comes_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = EngineConfig {
+            root: directory.path().join("root"),
+            run: directory.path().join("run"),
+        };
+        let engine = Engine::open(&config).expect("an engine");
+        let agent = directory.path().join("agent");
+        let listener = UnixListener::bind(&agent).expect("a socket");
+        let serving = thread::spawn(move || {
+            // The first connection only looks whether somebody is there.
+            drop(listener.accept().expect("a look"));
+            let (mut client, _) = listener.accept().expect("a client");
+            let mut said = String::new();
+            client.read_to_string(&mut said).expect("a question");
+            client.write_all(b"answer").expect("an answer");
+            said
+        });
+        let owner = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        let forwarding = Forwarding::new(&engine, &agent, 0o600, owner).expect("a socket");
+        let mut stream = connect(forwarding.socket()).expect("a connection");
+        stream.write_all(b"question").expect("a question");
+        stream.shutdown(Shutdown::Write).expect("its end");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert_eq!(answer, "answer");
+        assert_eq!(serving.join().expect("the agent"), "question");
+    }
+}
