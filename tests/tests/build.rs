@@ -496,8 +496,7 @@ fn the_cache_is_shown_and_pruned() {
     let shown = |ply: &Ply| {
         let format = "{{.Type}} {{.TotalCount}} {{.Size}}";
         let shown = ply.run(&["system", "df", "--format", format]);
-        let line = shown.ok().lines().last().unwrap_or_default().to_owned();
-        line
+        shown.ok().lines().last().unwrap_or_default().to_owned()
     };
     assert!(shown(&ply).starts_with("Build Cache 2 "), "{}", shown(&ply));
     // What the image has stays, and serves.

@@ -1,6 +1,6 @@
 //! ply beside docker and podman: pull, run, exec, ps, mount, in turns on the same machine, as one table with ratios.
 //!
-//! `cargo run --release -p benches --bin compare [pull] [run] [mount] [compose]`, as root. It wants Debian's `docker.io`, `podman`,
+//! `cargo run --release -p benches --bin compare [pull] [run] [mount] [compose] [build]`, as root. It wants Debian's `docker.io`, `podman`,
 //! `runc`, `docker-compose`, `docker-registry`, `skopeo`, `umoci`, `mmdebstrap`, `fuse-overlayfs`; all three engines work in directories of
 //! their own that go when it ends.
 
@@ -405,6 +405,51 @@ impl Machine {
         measure("compose up -d, 10 services", ROUNDS, &[ply, docker]);
     }
 
+    /// Ten steps over a context of 10,000 files: again with nothing changed, with nothing kept, and the copy alone.
+    fn build(&self) {
+        let image = self.push("build:1", &[&tests::busybox_tar()]);
+        let pull = format!("pull -q {image}");
+        for contender in [self.ply(&pull, ""), self.docker(&pull, "")] {
+            contender.execute(&contender.command);
+        }
+        let context = self.path("context");
+        for number in 0..10_000 {
+            let directory = format!("{context}/files/{}", number % 100);
+            std::fs::create_dir_all(&directory).expect("a directory");
+            let content = format!("{number}\n").repeat(200);
+            std::fs::write(format!("{directory}/{number}"), content).expect("a file");
+        }
+        let copy = format!("FROM {image}\nCOPY files /files\n");
+        let mut steps = copy.clone();
+        for number in 0..8 {
+            let fill = "dd if=/dev/zero of=/big bs=1M count=10 2>/dev/null; mv /big";
+            steps.push_str(&format!(
+                "RUN {fill} /big{number}; cp -r /bin /bin{number}\n"
+            ));
+        }
+        for (name, text) in [("Steps", &steps), ("Copy", &copy)] {
+            std::fs::write(format!("{context}/{name}"), text).expect("a Dockerfile");
+        }
+        let build = |flags: &str, file: &str| {
+            let words = format!("build -q {flags} --network none -f {context}/{file} {context}");
+            let mut docker = self.docker(&words, "");
+            docker.name = "docker, classic builder";
+            docker.env.push(("DOCKER_BUILDKIT", "0".to_owned()));
+            [self.ply(&words, ""), docker]
+        };
+        for (what, flags, file) in [
+            (
+                "build again, 10 steps, 10,000 files, nothing changed",
+                "",
+                "Steps",
+            ),
+            ("build 10 steps, nothing kept", "--no-cache", "Steps"),
+            ("COPY of 10,000 files", "--no-cache", "Copy"),
+        ] {
+            measure(what, ROUNDS, &build(flags, file));
+        }
+    }
+
     fn mount(&self) {
         let image = self.push("mounted:1", &[&tests::debian_tar()]);
         let target = self.path("mounted");
@@ -465,6 +510,9 @@ fn main() {
     }
     if is_wanted("run") {
         machine.run();
+    }
+    if is_wanted("build") {
+        machine.build();
     }
     if is_wanted("compose") {
         machine.compose();
