@@ -26,6 +26,7 @@ mod loader;
 pub(crate) mod members;
 mod merge;
 mod model;
+mod networks;
 mod normalize;
 pub(crate) mod order;
 mod paths;

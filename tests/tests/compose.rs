@@ -559,3 +559,68 @@ fn services_are_built_where_their_images_are_not_here() {
         "{images:?}"
     );
 }
+
+#[test]
+fn services_find_each_other_by_name_and_publish_ports() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        "services:
+  web:
+    image: busybox
+    init: true
+    command: sh -c 'mkdir /www; echo hello > /www/index.html; httpd -f -p 80 -h /www'
+    healthcheck: {test: wget -qO- http://127.0.0.1/, interval: 0.1s}
+    networks: {front: {aliases: [site]}}
+    ports: ['127.0.0.1::80']
+  client:
+    image: busybox
+    init: true
+    command: sleep 1000
+    networks: [front, back]
+    depends_on: {web: {condition: service_healthy}}
+  apart:
+    image: busybox
+    init: true
+    command: sleep 1000
+    networks: [back]
+networks:
+  front:
+  back: {internal: true}
+",
+    )]);
+    situation.compose(&["up", "-d"]).ok();
+    for name in ["web", "site", "app-web-1"] {
+        let url = format!("http://{name}/");
+        let got = situation.compose(&["exec", "-T", "client", "wget", "-qO-", &url]);
+        assert_eq!(got.ok(), "hello", "{name}");
+    }
+    let got = situation.compose(&["run", "--rm", "-T", "client", "wget", "-qO-", "http://web/"]);
+    assert_eq!(got.ok(), "hello");
+    let got = situation.compose(&[
+        "exec",
+        "-T",
+        "apart",
+        "wget",
+        "-T",
+        "5",
+        "-qO-",
+        "http://web/",
+    ]);
+    assert_ne!(got.code, 0, "{got:?}");
+    let address = situation.compose(&["port", "web", "80"]).ok().to_owned();
+    let url = format!("http://{address}/");
+    assert_eq!(
+        tests::must("/bin/busybox", &["wget", "-qO-", &url]).trim(),
+        "hello"
+    );
+    let networks = || {
+        situation
+            .ply
+            .run(&["network", "ls", "--format", "{{.Name}}"])
+            .ok()
+            .to_owned()
+    };
+    assert!(networks().contains("app_front") && networks().contains("app_back"));
+    situation.compose(&["down"]).ok();
+    assert!(!networks().contains("app_"), "{}", networks());
+}

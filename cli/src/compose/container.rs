@@ -164,6 +164,8 @@ pub(crate) fn options(service: &Service, image: &str) -> Result<CreateOptions, C
         dns_options: service.dns_opt.clone(),
         oom_score_adj: service.oom_score_adj,
         log: log(service),
+        sysctls: model::filled(&service.sysctls),
+        annotations: model::filled(&service.annotations),
         restart: restart(service)?,
         healthcheck: healthcheck(service)?,
         stop_signal: service.stop_signal.clone(),

@@ -30,6 +30,8 @@ pub(crate) struct OneOff {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) auto_remove: bool,
     pub(crate) stdin_once: bool,
+    /// Whether it answers to the service's name too.
+    pub(crate) with_aliases: bool,
 }
 
 impl Composition<'_> {
@@ -92,7 +94,7 @@ impl Composition<'_> {
         let image = container::image_of(self.project, name, service);
         let found = self.engine.image(&image).map_err(CommandError::failed)?;
         let mut options = container::options(service, &image)?;
-        self.join(&mut options, service)?;
+        self.join(&mut options, name, service)?;
         let labels = container::labels_of(self.project, name, service, &found.id.to_string());
         Ok(Recipe {
             name,
@@ -123,6 +125,12 @@ impl Composition<'_> {
         options.auto_remove = one.auto_remove;
         options.stdin_once = one.stdin_once;
         options.attach = [one.stdin_once, true, true];
+        if !one.with_aliases {
+            options
+                .networks
+                .iter_mut()
+                .for_each(|network| network.aliases.clear());
+        }
         let id = self
             .engine
             .create_container(&options)

@@ -135,6 +135,9 @@ impl Remains<'_> {
         })?;
         let is_whole = wish.services.is_empty();
         let mut found = !members.is_empty();
+        if is_whole {
+            found |= self.remove_networks()?;
+        }
         if is_whole && wish.volumes {
             found |= self.remove_volumes()?;
         }

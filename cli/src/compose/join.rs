@@ -19,12 +19,14 @@ impl Composition<'_> {
     pub(crate) fn join(
         &self,
         options: &mut CreateOptions,
+        name: &str,
         service: &Service,
     ) -> Result<(), CommandError> {
         options.pid_mode = self.mode(service.pid.as_deref())?;
         options.ipc_mode = self.mode(service.ipc.as_deref())?;
-        if let Some(mode) = &service.network_mode {
-            options.networks = vec![Attachment::to(self.mode(Some(mode))?)];
+        match &service.network_mode {
+            Some(mode) => options.networks = vec![Attachment::to(self.mode(Some(mode))?)],
+            None => self.attach_to_networks(options, name, service)?,
         }
         for from in &service.volumes_from {
             options.volumes_from.push(self.volumes_from(from)?);

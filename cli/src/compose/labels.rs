@@ -12,6 +12,7 @@ pub(crate) const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
 pub(crate) const CONFIG_FILES: &str = "com.docker.compose.project.config_files";
 pub(crate) const VERSION: &str = "com.docker.compose.version";
 pub(crate) const REPLACE: &str = "com.docker.compose.replace";
+pub(crate) const NETWORK: &str = "com.docker.compose.network";
 pub(crate) const VOLUME: &str = "com.docker.compose.volume";
 
 /// The version that is told: labels and behaviour are those of this release of Compose.

@@ -16,13 +16,16 @@ use crate::command_error::CommandError;
 impl Composition<'_> {
     /// Makes what of the project's volumes and networks is not there.
     pub(crate) fn ensure_resources(&self) -> Result<(), CommandError> {
+        for (key, network) in &self.project.networks {
+            self.ensure_network(key, network)?;
+        }
         for (key, volume) in &self.project.volumes {
             self.ensure_volume(key, volume)?;
         }
         Ok(())
     }
 
-    fn labels_of_resource(
+    pub(crate) fn labels_of_resource(
         &self,
         own: &BTreeMap<String, Option<String>>,
         kind: &str,

@@ -131,6 +131,7 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
         labels: labels(&args.label),
         auto_remove: args.rm,
         stdin_once: streams[0],
+        with_aliases: args.use_aliases,
     };
     if !args.detach {
         interaction::hold_signals();
