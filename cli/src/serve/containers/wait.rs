@@ -6,6 +6,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use std::time::Instant;
 
+use runtime::container::Container;
 use runtime::container::ContainerError;
 use runtime::container::Status;
 use runtime::events::Event;
@@ -16,6 +17,9 @@ use crate::serve::api_error::ApiError;
 use crate::serve::events::ROUND;
 use crate::serve::exchange::Answer;
 use crate::serve::exchange::Exchange;
+
+/// How soon the row is looked at first; each next look takes twice as long to come, up to [`ROUND`].
+const FIRST_ROUND: Duration = Duration::from_millis(10);
 
 /// How long a monitor may take to write down the end that it has told of.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,7 +51,7 @@ pub(super) fn wait(server: &Server, exchange: &mut Exchange<'_>, name: &str) -> 
     let ended = !container.state.status.is_alive();
     let code = match condition {
         Condition::NotRunning if ended => Some(container.state.exit_code),
-        _ => wait_for(server, exchange, container.id.as_str(), condition, &events)?,
+        _ => wait_for(server, exchange, &container, condition, &events)?,
     };
     if let Some(code) = code {
         out.line(&json!({ "StatusCode": code, "Error": null }))?;
@@ -59,13 +63,17 @@ pub(super) fn wait(server: &Server, exchange: &mut Exchange<'_>, name: &str) -> 
 fn wait_for(
     server: &Server,
     exchange: &Exchange<'_>,
-    id: &str,
+    container: &Container,
     condition: Condition,
     events: &Receiver<Arc<Event>>,
 ) -> Result<Option<i32>, ApiError> {
+    let id = container.id.as_str();
+    let was_alive = container.state.status.is_alive();
     let mut code = 0;
+    // An end is told of before it is written down: one that was told of just before we listened shows in the row only.
+    let mut patience = FIRST_ROUND;
     loop {
-        match events.recv_timeout(ROUND) {
+        match events.recv_timeout(patience) {
             Ok(event) if event.kind == "container" && event.id == id => match &event.action[..] {
                 "die" => {
                     let attribute = event.attributes.get("exitCode");
@@ -83,10 +91,17 @@ fn wait_for(
                 if exchange.is_abandoned() || server.is_stopping() {
                     return Ok(None);
                 }
-                // One that was removed with its traces has told nobody.
+                patience = (patience * 2).min(ROUND);
                 match server.engine().container(id) {
+                    // One that was removed with its traces has told nobody.
                     Err(ContainerError::NoSuchContainer(_)) => return Ok(Some(code)),
-                    _ => continue,
+                    Ok(now) if was_alive && !now.state.status.is_alive() => {
+                        code = now.state.exit_code;
+                        if condition != Condition::Removed {
+                            return Ok(Some(code));
+                        }
+                    }
+                    _ => {}
                 }
             }
             Err(RecvTimeoutError::Disconnected) => {
