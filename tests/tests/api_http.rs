@@ -1,0 +1,389 @@
+//! The HTTP surface of `ply serve`: what no client of good will sends, who is let in, and how it is started.
+
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::Shutdown;
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use tests::Ply;
+use tests::Server;
+use tests::eventually;
+use tests::must;
+
+/// Sends bytes and the end; returns what comes back.
+fn exchange(server: &Server, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = server.connect();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("set");
+    // A server that has refused reads no further.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no end"),
+        _ => answer,
+    }
+}
+
+/// Returns the statuses of the answers on a connection.
+fn statuses(answer: &[u8]) -> Vec<u16> {
+    let text = String::from_utf8_lossy(answer);
+    text.match_indices("HTTP/1.1 ")
+        .filter_map(|(at, _)| text.get(at + 9..at + 12)?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn requests_follow_each_other_on_a_connection_whatever_becomes_of_them() {
+    let ply = Ply::new();
+    let server = Server::start(&ply);
+    let answer = exchange(
+        &server,
+        b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\nPOST /containers/create HTTP/1.1\r\nContent-Type: application/json\r\n\
+          Transfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n0\r\n\r\nGET /nosuch HTTP/1.1\r\n\r\n\
+          POST /containers/x/start HTTP/1.1\r\nContent-Length: 5\r\n\r\nhelloHEAD /_ping HTTP/1.1\r\n\r\n",
+    );
+    assert_eq!(statuses(&answer), [200, 400, 404, 404, 200]);
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_the_server_goes_on() {
+    let ply = Ply::new();
+    let server = Server::start(&ply);
+    let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(3 << 20));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1000));
+    let huge = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(3 << 20));
+    for (bytes, status) in [
+        (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], 400),
+        (b"hello\r\n\r\n", 400),
+        (long.as_bytes(), 431),
+        (many.as_bytes(), 431),
+        (huge.as_bytes(), 431),
+        (b"GET /%zz HTTP/1.1\r\n\r\n", 400),
+        (b"POST /build HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST /volumes/create HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST /volumes/create HTTP/1.1\r\nContent-Length: 99\r\n\r\n{", 400),
+        (b"POST /volumes/create HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 400),
+    ] {
+        let answer = exchange(&server, bytes);
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]);
+        assert_eq!(statuses(&answer), [status], "{shown:?}");
+        assert!(String::from_utf8_lossy(&answer).contains("{\"message\":"), "{shown:?}");
+    }
+    let body = format!("{{\"Name\":\"{}\"}}", "x".repeat(9 << 20));
+    assert!(
+        server
+            .ask("POST", "/volumes/create", &body)
+            .starts_with("HTTP/1.1 413")
+    );
+    let deep = "[".repeat(200_000);
+    assert!(
+        server
+            .ask("POST", "/volumes/create", &deep)
+            .starts_with("HTTP/1.1 400")
+    );
+    assert!(server.ask("GET", "/_ping", "").starts_with("HTTP/1.1 200"));
+}
+
+/// Anything from noise to requests that are nearly right.
+fn requests() -> impl Strategy<Value = Vec<u8>> {
+    let method = prop_oneof![
+        Just("GET"),
+        Just("HEAD"),
+        Just("POST"),
+        Just("PUT"),
+        Just("DELETE"),
+        Just("OPTIONS"),
+        Just("x"),
+    ];
+    let segment = prop_oneof![
+        Just("containers".to_owned()),
+        Just("images".to_owned()),
+        Just("exec".to_owned()),
+        Just("volumes".to_owned()),
+        Just("networks".to_owned()),
+        Just("json".to_owned()),
+        Just("create".to_owned()),
+        Just("attach".to_owned()),
+        Just("archive".to_owned()),
+        Just("logs".to_owned()),
+        Just("start".to_owned()),
+        Just("prune".to_owned()),
+        Just("v1.41".to_owned()),
+        Just("..".to_owned()),
+        Just("%2e%2e%2f".to_owned()),
+        "[a-zA-Z0-9%._:@-]{0,12}",
+    ];
+    let path =
+        prop::collection::vec(segment, 0..5).prop_map(|parts| format!("/{}", parts.join("/")));
+    let value = prop_oneof![
+        Just("1".to_owned()),
+        Just("%7B%22a%22%3A1%7D".to_owned()),
+        Just("-1".to_owned()),
+        Just("99999999999999999999".to_owned()),
+        "[ -~]{0,8}",
+    ];
+    let name = prop_oneof![
+        Just("filters"),
+        Just("path"),
+        Just("limit"),
+        Just("t"),
+        Just("fromImage"),
+        Just("since"),
+        Just("h"),
+        Just("condition"),
+        Just("tag"),
+        Just("x"),
+    ];
+    let query = prop::collection::vec((name, value), 0..3).prop_map(|pairs| {
+        let pairs: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.replace([' ', '#'], "+")))
+            .collect();
+        pairs.join("&")
+    });
+    let body = prop_oneof![
+        Just(b"{}".to_vec()),
+        Just(b"null".to_vec()),
+        Just(
+            b"{\"HostConfig\":{\"Memory\":-5,\"Mounts\":[{}]},\"Image\":\"x\",\"Cmd\":\"x\"}"
+                .to_vec()
+        ),
+        Just(b"{\"Name\":1}".to_vec()),
+        prop::collection::vec(any::<u8>(), 0..64),
+    ];
+    let chunked = any::<bool>();
+    let whole =
+        (method, path, query, body, chunked).prop_map(|(method, path, query, body, chunked)| {
+            let framing = match chunked {
+                true => "Transfer-Encoding: chunked".to_owned(),
+                false => format!("Content-Length: {}", body.len()),
+            };
+            let mut bytes =
+                format!("{method} {path}?{query} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n")
+                    .into_bytes();
+            if chunked {
+                bytes.extend(format!("{:x}\r\n", body.len()).bytes());
+                bytes.extend(&body);
+                bytes.extend(b"\r\n0\r\n\r\n");
+            } else {
+                bytes.extend(&body);
+            }
+            bytes
+        });
+    let damaged = (whole.clone(), any::<prop::sample::Index>(), any::<u8>()).prop_map(
+        |(mut bytes, at, byte)| {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            bytes
+        },
+    );
+    prop_oneof![
+        4 => whole,
+        3 => damaged,
+        1 => prop::collection::vec(any::<u8>(), 0..512),
+    ]
+}
+
+#[test]
+fn no_request_ends_the_server() {
+    let ply = Ply::new();
+    let server = Server::start(&ply);
+    let config = ProptestConfig {
+        cases: std::env::var("PLY_FUZZ_CASES")
+            .ok()
+            .and_then(|cases| cases.parse().ok())
+            .unwrap_or(400),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config)
+        .run(&requests(), |bytes| {
+            // A stream of events has no end of its own, and a registry is not to be asked.
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            prop_assume!(!text.contains("fromImage") && !text.contains("fromSrc"));
+            for status in statuses(&exchange(&server, &bytes)) {
+                prop_assert!((100..600).contains(&status), "{text:?}");
+            }
+            let alive = server.ask("GET", "/_ping", "");
+            prop_assert!(alive.starts_with("HTTP/1.1 200"), "after {text:?}");
+            Ok(())
+        })
+        .expect("it goes on");
+}
+
+/// Makes an authority, a server's certificate and a client's; returns their directory.
+fn certificates(ply: &Ply) -> String {
+    let directory = ply.directory("certs");
+    let script = r#"
+        set -e
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca-key.pem -out ca.pem -days 2 -subj /CN=ca
+        for name in server client; do
+            openssl req -newkey rsa:2048 -nodes -keyout $name-key.pem -out $name.csr -subj /CN=$name
+            printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' > ext
+            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile ext \
+                -out $name.pem
+        done"#;
+    let made = Command::new("bash")
+        .args(["-c", script])
+        .current_dir(&directory)
+        .output()
+        .expect("bash runs");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    directory.to_string_lossy().into_owned()
+}
+
+#[test]
+fn tcp_is_for_clients_with_a_certificate() {
+    let ply = Ply::with_busybox();
+    let plain = ply.run(&["serve", "-H", "tcp://127.0.0.1:0"]);
+    plain.fails(1, "needs --tlsverify");
+    let certs = certificates(&ply);
+    let file = |name: &str| format!("{certs}/{name}.pem");
+    let log = ply.path("serve.log");
+    let mut command = ply.command(&[
+        "serve",
+        "-H",
+        "tcp://127.0.0.1:0",
+        "--tlsverify",
+        "--tlscacert",
+        &file("ca"),
+        "--tlscert",
+        &file("server"),
+        "--tlskey",
+        &file("server-key"),
+    ]);
+    command.stderr(std::fs::File::create(&log).expect("a file"));
+    let mut server = tests::end_with_this_thread(&mut command)
+        .spawn()
+        .expect("ply runs");
+    let mut address = String::new();
+    eventually("it says where it listens", || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let line = said
+            .lines()
+            .find_map(|line| line.strip_prefix("API listen on "));
+        address = line.unwrap_or_default().to_owned();
+        !address.is_empty()
+    });
+    let docker = |arguments: &[&str], with: &[&str], input: &[u8]| {
+        let mut child = Command::new("docker")
+            .args(["-H", &format!("tcp://{address}")])
+            .args(with)
+            .args(arguments)
+            .env("DOCKER_CONFIG", ply.path("docker"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker runs");
+        let _ = child.stdin.take().expect("a pipe").write_all(input);
+        tests::Output::from(child.wait_with_output().expect("docker ends"))
+    };
+    let (ca, cert, key) = (file("ca"), file("client"), file("client-key"));
+    let known = [
+        "--tlsverify",
+        "--tlscacert",
+        &ca,
+        "--tlscert",
+        &cert,
+        "--tlskey",
+        &key,
+    ];
+    let echoed = docker(
+        &["run", "-i", "--rm", "busybox", "cat"],
+        &known,
+        b"through TLS",
+    );
+    assert_eq!(echoed.ok(), "through TLS");
+    let large = docker(&["run", "--rm", "busybox", "seq", "200000"], &known, b"");
+    assert_eq!(large.ok().lines().count(), 200_000);
+    let unknown = docker(&["ps"], &["--tls", "--tlscacert", &ca], b"");
+    assert_ne!(unknown.code, 0, "{unknown:?}");
+    let mut plain = TcpStream::connect(&address).expect("it listens");
+    plain
+        .write_all(b"GET /info HTTP/1.1\r\n\r\n")
+        .expect("written");
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(
+        !answer.starts_with(b"HTTP"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    server.kill().expect("killed");
+    server.wait().expect("dead");
+}
+
+#[test]
+fn systemd_may_open_the_socket_and_is_told_when_it_is_served() {
+    let ply = Ply::new();
+    let socket = ply.path("activated.sock");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    let notified = UnixDatagram::bind(ply.path("notify")).expect("a socket");
+    notified
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("set");
+    // As systemd does: the listening socket is descriptor 3, and LISTEN_PID is the process that takes it.
+    let script = "exec env LISTEN_PID=$$ LISTEN_FDS=1 \"$@\" 3<&0 </dev/null";
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", script, "bash"])
+        .arg(Ply::program())
+        .args(["serve", "-H", "fd://"])
+        .env("PLY_ROOT", ply.root())
+        .env("PLY_RUN", ply.path("run"))
+        .env("NOTIFY_SOCKET", ply.path("notify"))
+        .stdin(std::os::fd::OwnedFd::from(_listener));
+    let mut server = tests::end_with_this_thread(&mut command)
+        .spawn()
+        .expect("ply runs");
+    let mut state = [0; 64];
+    let length = notified.recv(&mut state).expect("told");
+    assert_eq!(&state[..length], b"READY=1");
+    let mut client = UnixStream::connect(&socket).expect("it listens");
+    client
+        .write_all(b"GET /_ping HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .expect("written");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("read");
+    assert!(answer.ends_with("\r\n\r\nOK"), "{answer}");
+    must("kill", &["-TERM", &server.id().to_string()]);
+    assert!(server.wait().expect("ended").success());
+    let length = notified.recv(&mut state).expect("told");
+    assert_eq!(&state[..length], b"STOPPING=1");
+    assert!(socket.exists(), "systemd's socket is left to it");
+    let unit = ply.run(&["serve", "--unit"]);
+    assert!(unit.ok().contains("Type=notify") && unit.out.contains("KillMode=process"));
+}
+
+#[test]
+fn the_socket_is_its_group_s_and_two_servers_do_not_share_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let ply = Ply::new();
+    let server = Server::start(&ply);
+    let mode = std::fs::metadata(server.socket())
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let second = ply.run(&["serve", "-H", &server.host()]);
+    second.fails(1, "another server listens there");
+    server.kill();
+    // What a killed server has left is taken over.
+    let server = Server::start(&ply);
+    assert!(server.ask("GET", "/_ping", "").starts_with("HTTP/1.1 200"));
+}
