@@ -430,6 +430,8 @@ fn start(spec: &mut Spec) -> Result<Parts, Failure> {
         .into_iter()
         .map(trees::Tree::serve)
         .collect::<Result<_, _>>()?;
+    // Dropped before the filesystem, whose end waits until no mount namespace has it.
+    let stage = stage;
     cgroup.add(pid).map_err(|error| Failure {
         code: 125,
         words: error.to_string(),
