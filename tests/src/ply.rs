@@ -302,6 +302,11 @@ impl Drop for Ply {
             for id in ids.lines() {
                 self.run(&["rm", "-f", id]);
             }
+            // A bridge goes with the command that finds it unused.
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+            while !self.networks_on_host().is_empty() && std::time::Instant::now() < deadline {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
             return;
         }
         self.remove_all();

@@ -345,12 +345,17 @@ fn ply_and_docker_s_client_work_on_the_same_containers() {
     let mut said = String::new();
     attached.read_to_string(&mut said).expect("read");
     assert!(said.ends_with("late\n"), "{said:?}");
-    let mut waiter = server
-        .client("docker", &["wait", "by-ply"])
-        .spawn()
-        .expect("docker");
+    let mut waiter = server.connect();
+    waiter
+        .write_all(b"POST /containers/by-ply/wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("written");
+    let mut head = [0; 12];
+    waiter.read_exact(&mut head).expect("a head");
+    assert_eq!(&head, b"HTTP/1.1 200");
     ply.run(&["rm", "-f", "by-ply"]).ok();
-    assert!(waiter.wait().expect("ended").success());
+    let mut said = String::new();
+    waiter.read_to_string(&mut said).expect("read");
+    assert!(said.contains("\"StatusCode\":137"), "{said:?}");
     server.docker(&["rm", "-f", "by-docker", "late"]).ok();
 }
 

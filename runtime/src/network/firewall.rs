@@ -1,9 +1,9 @@
 //! The rules of nftables: one table of ours on the host, `inet ply`, shared by all engines of the machine.
 //!
 //! ```text
-//! chain prerouting   nat    to an address of the host's, port in @ports*  -> to the container
+//! chain prerouting   nat    from no bridge to an address of the host's, port in @ports*  -> to the container
 //! chain output       nat    the same, for the host's own programs, but to loopback addresses ([`super::proxy`])
-//! chain postrouting  nat    from @outward to elsewhere, or through a published port to a bridge -> masquerade
+//! chain postrouting  nat    from @outward to elsewhere -> masquerade
 //! chain forward      filter within a bridge, and what belongs to a connection: accept
 //!                           from or to @internal: drop; to a published port: accept
 //!                           between two bridges, or to a bridge from elsewhere: drop
@@ -352,10 +352,6 @@ fn table() -> Vec<Message> {
             "postrouting",
             &[&from("outward"), &to_elsewhere(), &masquerade],
         ),
-        rule(
-            "postrouting",
-            &[&from("bridges"), &to("bridges"), &published, &masquerade],
-        ),
         rule("forward", &[&within, &accept()]),
         rule(
             "forward",
@@ -390,6 +386,11 @@ fn to_container(map: &str, is_own: bool) -> Vec<Expression> {
         let length = loopback.len() as u32;
         rule.push(Expression::payload(NETWORK_HEADER, offset, length, 1));
         rule.push(Expression::compare(1, false, loopback));
+    } else {
+        // Where bridges pass packets through the firewall (br_netfilter), a container that reaches itself would have its
+        // own address on both ends: containers go through the proxy, as Docker's do.
+        rule.push(Expression::meta(IIFNAME, 1));
+        rule.push(Expression::is_not_in("bridges", 1));
     }
     let mut next = KEY;
     if map.ends_with("_at") {

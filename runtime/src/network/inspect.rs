@@ -17,7 +17,8 @@ impl Engine {
     pub fn inspect_network(&self, network: &Network) -> Result<Value, NetworkError> {
         let mut containers = Map::new();
         let prefix = |is_ipv6| network.pool(is_ipv6).map_or(0, |pool| pool.subnet.prefix());
-        for endpoint in rows::endpoints_on(&self.db(), &network.id)? {
+        let endpoints = rows::endpoints_on(&self.db(), &network.id)?;
+        for endpoint in endpoints {
             let Ok(container) = self.container(endpoint.container.as_str()) else {
                 continue;
             };

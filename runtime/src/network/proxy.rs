@@ -1,8 +1,8 @@
 //! Ports of the host's that a container has: reserved by sockets, and passed on where no rule of the firewall does.
 //!
 //! What comes from other hosts goes to the container by [`super::firewall`]'s rules and never meets these sockets. What
-//! comes from the host's loopback addresses, or to an address of IPv6 for a container without one, is taken here and
-//! passed on by a thread of the monitor.
+//! comes from the host's loopback addresses or from containers, or to an address of IPv6 for a container without one, is
+//! taken here and passed on by a thread of the monitor.
 
 mod datagrams;
 mod streams;
