@@ -437,6 +437,9 @@ fn logs_events_and_stats_are_streamed() {
             "docker",
             &[
                 "events",
+                // From the beginning: the client may be slow to ask.
+                "--since",
+                "1",
                 "--format",
                 "{{.Action}}",
                 "--filter",

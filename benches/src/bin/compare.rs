@@ -140,6 +140,63 @@ struct Machine {
     docker: Docker,
 }
 
+/// Another host: a network namespace that a pair of devices joins to this one.
+struct Outside {
+    name: String,
+}
+
+impl Outside {
+    const OURS: &str = "198.18.200.1";
+
+    fn new() -> Outside {
+        let name = format!("plyb{}", std::process::id());
+        must("ip", &["netns", "add", &name]);
+        let outside = Outside { name };
+        let name = &outside.name;
+        let pair = [
+            "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name,
+        ];
+        must("ip", &pair);
+        let ours = format!("{}/24", Outside::OURS);
+        must("ip", &["address", "add", &ours, "dev", name]);
+        must("ip", &["link", "set", name, "up"]);
+        let theirs = [
+            "-n",
+            name,
+            "address",
+            "add",
+            "198.18.200.2/24",
+            "dev",
+            "eth0",
+        ];
+        must("ip", &theirs);
+        must("ip", &["-n", name, "link", "set", "eth0", "up"]);
+        outside
+    }
+
+    /// Returns how many gigabits a second a server at a port of this host takes from there.
+    fn throughput(&self, port: u16) -> Option<f64> {
+        let output = Command::new("ip")
+            .args([
+                "netns", "exec", &self.name, "iperf3", "-J", "-t", "10", "-c",
+            ])
+            .args([Outside::OURS, "-p", &port.to_string()])
+            .output()
+            .expect("iperf3 is installed");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let bits = report.pointer("/end/sum_received/bits_per_second")?;
+        Some(bits.as_f64()? / 1e9)
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = Command::new("ip")
+            .args(["netns", "delete", &self.name])
+            .status();
+    }
+}
+
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
@@ -291,6 +348,16 @@ impl Machine {
         let limits = "--ulimit nofile=1024:1024 --ulimit nproc=1000:1000";
         measure(
             "run --rm --network none, `true`",
+            RUN_ROUNDS,
+            &[
+                self.ply(&run, ""),
+                self.docker(&run, ""),
+                self.podman(&run.replace("run ", &format!("run {limits} ")), ""),
+            ],
+        );
+        let run = format!("run --rm {image} true");
+        measure(
+            "run --rm on the default bridge, `true`",
             RUN_ROUNDS,
             &[
                 self.ply(&run, ""),
@@ -450,6 +517,38 @@ impl Machine {
         }
     }
 
+    /// What a client on another host gets through a published port, in ten seconds each.
+    fn ports(&self) {
+        let image = self.push("ports:1", &[&tests::busybox_tar()]);
+        let outside = Outside::new();
+        println!(
+            "| port published to another host | with | Gbit/s | | ratio |\n| --- | --- | ---: | --- | ---: |"
+        );
+        let mut first = None;
+        for contender in [self.ply("", ""), self.docker("", "")] {
+            let binds = "-v /usr:/usr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro";
+            let run = format!("run -d --name server -p 5209:5201 {binds} {image} iperf3 -s");
+            let (start, remove) = match contender.name {
+                "ply" => (self.ply(&run, ""), self.ply("rm -f server", "")),
+                _ => (self.docker(&run, ""), self.docker("rm -f server", "")),
+            };
+            start.execute(&start.command);
+            let mut measured = None;
+            tests::eventually("the server answers", || {
+                measured = outside.throughput(5209);
+                measured.is_some()
+            });
+            remove.execute(&remove.command);
+            let gigabits = measured.unwrap_or_default();
+            let base = *first.get_or_insert(gigabits);
+            println!(
+                "| iperf3 | {} | {gigabits:.1} | | {:.2} |",
+                contender.name,
+                base / gigabits
+            );
+        }
+    }
+
     fn mount(&self) {
         let image = self.push("mounted:1", &[&tests::debian_tar()]);
         let target = self.path("mounted");
@@ -510,6 +609,9 @@ fn main() {
     }
     if is_wanted("run") {
         machine.run();
+    }
+    if is_wanted("ports") {
+        machine.ports();
     }
     if is_wanted("build") {
         machine.build();

@@ -113,6 +113,11 @@ impl<'a> Exchange<'a> {
         self.socket.is_gone()
     }
 
+    /// Returns whether the client wants to go on with the connection afterwards.
+    fn is_kept(&self) -> bool {
+        !self.request.is_old && !self.request.has_token("connection", "close")
+    }
+
     /// Begins an answer of unknown length and sends its head at once.
     pub(super) fn stream(&self, content_type: Option<&str>) -> io::Result<Stream> {
         let mut stream = self.later_stream(content_type);
@@ -127,9 +132,12 @@ impl<'a> Exchange<'a> {
         if let Some(content_type) = content_type {
             head += &format!("Content-Type: {content_type}\r\n");
         }
+        if !self.is_kept() {
+            head += "Connection: close\r\n";
+        }
         head += match is_chunked {
             true => "Transfer-Encoding: chunked\r\n\r\n",
-            false => "Connection: close\r\n\r\n",
+            false => "\r\n",
         };
         Stream {
             socket: self.socket.clone(),
@@ -178,7 +186,7 @@ impl<'a> Exchange<'a> {
             }
         });
         let (status, content) = match &reply {
-            Reply::Sent => return Ok(!self.request.is_old && self.body.drain()),
+            Reply::Sent => return Ok(self.is_kept() && self.body.drain()),
             Reply::Closed => return Ok(false),
             Reply::Json(status, value) => {
                 let mut content = serde_json::to_vec(value)?;
@@ -191,9 +199,7 @@ impl<'a> Exchange<'a> {
             }
             Reply::Empty(status) => (*status, None),
         };
-        let goes_on = !self.request.is_old
-            && !self.request.has_token("connection", "close")
-            && self.body.drain();
+        let goes_on = self.is_kept() && self.body.drain();
         let mut head = head_of(status, &self.headers);
         if !goes_on {
             head += "Connection: close\r\n";
