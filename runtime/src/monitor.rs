@@ -136,6 +136,8 @@ pub(crate) struct Again {
     pub(crate) delay: Option<Duration>,
     /// The descriptor of the listening socket; none if nobody ran before.
     listener: Option<RawFd>,
+    /// The descriptors that keep the bridges of its networks.
+    holds: Vec<RawFd>,
     /// The descriptor of the host's mounts, if the container shares some of its own with them.
     host_mounts: Option<RawFd>,
     clients: Vec<client::HandedOver>,
@@ -267,6 +269,11 @@ fn run() -> io::Result<()> {
         .into_iter()
         .map(|handed| unsafe { Client::taken_over(handed) })
         .collect::<io::Result<Vec<_>>>()?;
+    // SAFETY: as before.
+    let bridges = std::mem::take(&mut spec.again.holds)
+        .into_iter()
+        .map(|hold| unsafe { sys::fds::adopt(hold) })
+        .collect::<io::Result<Vec<_>>>()?;
     let is_again = spec.again.listener.is_some();
     let parts = match start(&mut spec) {
         Ok(parts) => parts,
@@ -280,6 +287,8 @@ fn run() -> io::Result<()> {
             return Ok(());
         }
     };
+    // Its networks keep them themselves now.
+    drop(bridges);
     spec.announce_volumes("mount");
     spec.announce("start", &[]);
     if !is_again {

@@ -196,7 +196,7 @@ fn what_comes_from_the_host_is_mounted_for_it() {
     );
     refused(
         &["--network", "host"],
-        "cannot share the host's network namespace when user namespaces are enabled",
+        "cannot share a network namespace when user namespaces are enabled",
     );
     refused(&["--pid", "host"], "cannot share a PID namespace");
     ply.run(&["run", "--rm", "--userns", "nosuch", "busybox", "true"])

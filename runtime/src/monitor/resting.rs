@@ -28,6 +28,7 @@ use crate::container::ContainerError;
 use crate::frame;
 use crate::frame::Kind;
 use crate::frame::Request;
+use crate::network::live::Ended;
 use crate::sys;
 
 /// What outlives a run.
@@ -36,6 +37,8 @@ pub(super) struct Resting<'a> {
     pub(super) clients: &'a mut Vec<Client>,
     pub(super) listener: &'a UnixListener,
     pub(super) lock: &'a File,
+    /// What keeps the bridges for the next run.
+    pub(super) networks: Option<&'a mut Ended>,
     /// Whether a person wants the container to stay as it is.
     pub(super) stopped: bool,
 }
@@ -114,10 +117,20 @@ impl Resting<'_> {
             Request::Rename(name) => self.spec.name = name,
             Request::Connect(connection) => {
                 let (joined, attachment) = *connection;
+                let kept = self.networks.as_mut().map_or(Ok(()), |it| it.keep(&joined));
+                if let Err(error) = kept {
+                    client.send(Kind::Failed, format!("\u{1}{error}").as_bytes());
+                    return;
+                }
                 self.spec.joined.push(joined);
                 self.spec.config.networks.push(attachment);
             }
-            Request::Disconnect(id) => self.spec.leave(&id),
+            Request::Disconnect(id) => {
+                if let Some(networks) = &mut self.networks {
+                    networks.let_go(&id);
+                }
+                self.spec.leave(&id);
+            }
             Request::Resize(..) => {}
             _ => {
                 let failure = Failure {
@@ -145,6 +158,10 @@ impl Resting<'_> {
         self.spec.is_first = false;
         self.spec.again.listener = Some(self.listener.as_raw_fd());
         self.spec.again.clients = self.clients.iter().map(Client::hand_over).collect();
+        for hold in self.networks.iter().flat_map(|it| it.holds()) {
+            sys::fds::inherit(hold)?;
+            self.spec.again.holds.push(hold.as_raw_fd());
+        }
         sys::fds::inherit(self.listener.as_fd())?;
         for client in self.clients.iter() {
             sys::fds::inherit(client.as_fd())?;

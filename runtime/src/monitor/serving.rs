@@ -166,7 +166,7 @@ impl Serving {
             stopped: self.stopped,
             oom_killed: self.parts.cgroup.oom_kills() > 0,
         };
-        let networks = self.take_away();
+        let mut networks = self.take_away();
         if end.oom_killed {
             self.spec.announce("oom", &[]);
         }
@@ -175,7 +175,7 @@ impl Serving {
         self.spec
             .announce("die", &[("execDuration", duration), code]);
         self.spec.announce_volumes("unmount");
-        if self.rest(&mut end, &lock) {
+        if self.rest(&mut end, &lock, &mut networks) {
             return Ok(());
         }
         super::remove_traces(&self.parts.paths);
@@ -210,7 +210,12 @@ impl Serving {
     }
 
     /// Waits for the next run if there is one and begins it; returns whether the container's end is taken care of.
-    fn rest(&mut self, end: &mut End, lock: &File) -> bool {
+    fn rest(
+        &mut self,
+        end: &mut End,
+        lock: &File,
+        networks: &mut Option<EndedNetworks>,
+    ) -> bool {
         let restart = self.spec.config.restart;
         let count = self.spec.again.count;
         if end.stopped || self.spec.config.auto_remove || !restart.wants(end.code, count) {
@@ -240,6 +245,7 @@ impl Serving {
             clients: &mut self.clients,
             listener: &self.parts.listener,
             lock,
+            networks: networks.as_mut(),
             stopped: false,
         };
         match resting.wait(delay) {

@@ -13,6 +13,8 @@ use std::fs;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -83,7 +85,13 @@ struct Record {
 
 /// Keeps a bridge on the host.
 #[derive(Debug)]
-pub(crate) struct Hold(#[allow(dead_code, reason = "held for its lock")] Flock<File>);
+pub(crate) struct Hold(Flock<File>);
+
+impl Hold {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// Returns the name of a network's bridge.
 pub(crate) fn name_of(network: &Network, run: &Path) -> String {

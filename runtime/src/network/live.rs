@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -228,6 +229,25 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// Keeps the bridge of a network that was joined between two runs.
+    pub(crate) fn keep(&mut self, joined: &Joined) -> Result<(), NetworkError> {
+        if joined.config.driver == super::Driver::Bridge {
+            let hold = bridge::hold(&self.run, &joined.device)?;
+            self.holds.push((joined.id.clone(), hold));
+        }
+        Ok(())
+    }
+
+    /// Lets go of the bridge of a network that was left between two runs.
+    pub(crate) fn let_go(&mut self, id: &NetworkId) {
+        self.holds.retain(|(held, _)| held != id);
+    }
+
+    /// Returns what keeps the bridges.
+    pub(crate) fn holds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.holds.iter().map(|(_, hold)| hold.as_fd())
+    }
+
     /// Keeps the bridges for those who come at once, then removes them if nobody has.
     pub(crate) fn linger(self) {
         const MOMENT: std::time::Duration = std::time::Duration::from_millis(500);
