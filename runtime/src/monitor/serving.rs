@@ -46,6 +46,7 @@ use crate::network::join::Joined;
 use crate::network::live::Ended as EndedNetworks;
 use crate::network::live::Live;
 use crate::network::port::Published;
+use crate::sandbox::Process;
 use crate::sandbox::helper::Ended;
 use crate::sandbox::helper::Helper;
 use crate::sys;
@@ -89,6 +90,8 @@ pub(super) struct Serving {
     log: LogFile,
     clients: Vec<Client>,
     sessions: Vec<Session>,
+    /// The container's command and what it may do, once a further one was wanted: its filter is compiled once.
+    process: Option<Process>,
     /// The number of the last session.
     last_session: u32,
     helper_is_gone: bool,
@@ -136,6 +139,7 @@ impl Serving {
             parts,
             clients,
             sessions: Vec::new(),
+            process: None,
             last_session: 0,
             helper_is_gone: false,
             began: Instant::now(),
@@ -210,12 +214,7 @@ impl Serving {
     }
 
     /// Waits for the next run if there is one and begins it; returns whether the container's end is taken care of.
-    fn rest(
-        &mut self,
-        end: &mut End,
-        lock: &File,
-        networks: &mut Option<EndedNetworks>,
-    ) -> bool {
+    fn rest(&mut self, end: &mut End, lock: &File, networks: &mut Option<EndedNetworks>) -> bool {
         let restart = self.spec.config.restart;
         let count = self.spec.again.count;
         if end.stopped || self.spec.config.auto_remove || !restart.wants(end.code, count) {
@@ -701,8 +700,13 @@ impl Serving {
     /// Has a command begun as the next session.
     fn begin(&mut self, exec: &ExecOptions) -> Result<(), super::Failure> {
         self.last_session = self.last_session.wrapping_add(1);
+        let process = match &mut self.process {
+            Some(process) => process,
+            none => none.insert(super::process(&self.spec.config)?),
+        };
         let around = Surroundings {
-            config: &self.spec.config,
+            process,
+            first_user: self.spec.config.first_user,
             helper: &self.parts.helper,
             cgroup: &self.parts.cgroup,
             pts: &self.parts.pts,

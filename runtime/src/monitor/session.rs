@@ -7,7 +7,6 @@ use super::Failure;
 use super::failed;
 use super::streams::Streams;
 use crate::cgroup::Cgroup;
-use crate::container::Config;
 use crate::container::ExecOptions;
 use crate::container::merge_env;
 use crate::sandbox::Capabilities;
@@ -43,7 +42,10 @@ pub(super) enum Begun {
 
 /// What every command in the container shares.
 pub(super) struct Surroundings<'a> {
-    pub(super) config: &'a Config,
+    /// The container's own command, and what it may do.
+    pub(super) process: &'a Process,
+    /// The host's first user of its user namespace, if it has one.
+    pub(super) first_user: Option<u32>,
     pub(super) helper: &'a Helper,
     pub(super) cgroup: &'a Cgroup,
     /// The container's own devpts.
@@ -59,7 +61,7 @@ impl Session {
         exec: &ExecOptions,
         around: &Surroundings<'_>,
     ) -> Result<Session, Failure> {
-        let process = process(exec, around.config)?;
+        let process = process(exec, around.process);
         let order = |streams| {
             let groups = around.cgroup.v1_groups();
             let ordered = around.helper.order(number, &process, groups, streams);
@@ -68,7 +70,7 @@ impl Session {
         let (streams, stage) = if exec.tty {
             let (master, slave) =
                 terminal::open(around.pts.as_fd(), exec.size).map_err(failed("open a terminal"))?;
-            if let Some(first) = around.config.first_user {
+            if let Some(first) = around.first_user {
                 crate::sandbox::give_to(&slave, first);
             }
             let stage = order([slave.as_fd(); 3])?;
@@ -76,7 +78,7 @@ impl Session {
             (streams, stage)
         } else {
             let (streams, stdio) = Streams::pipes(exec.stdin).map_err(failed("make pipes"))?;
-            stdio.give_to(around.config.first_user);
+            stdio.give_to(around.first_user);
             let Stdio::Pipes {
                 stdin,
                 stdout,
@@ -115,13 +117,13 @@ impl Session {
     }
 }
 
-fn process(exec: &ExecOptions, config: &Config) -> Result<Process, Failure> {
-    let own = super::process(config)?;
+fn process(exec: &ExecOptions, own: &Process) -> Process {
+    let own = own.clone();
     let mut env = merge_env(&own.env, &exec.env);
     if exec.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
         env.push("TERM=xterm".to_owned());
     }
-    Ok(Process {
+    Process {
         arguments: exec.arguments.clone(),
         env,
         working_dir: exec.working_dir.clone().unwrap_or(own.working_dir),
@@ -131,5 +133,5 @@ fn process(exec: &ExecOptions, config: &Config) -> Result<Process, Failure> {
             false => own.capabilities,
         },
         ..own
-    })
+    }
 }
