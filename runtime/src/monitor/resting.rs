@@ -122,14 +122,21 @@ impl Resting<'_> {
                     client.send(Kind::Failed, format!("\u{1}{error}").as_bytes());
                     return;
                 }
+                self.spec.leave(&joined.id);
                 self.spec.joined.push(joined);
-                self.spec.config.networks.push(attachment);
+                self.spec.config.networks.push(attachment.clone());
+                super::record(&self.spec, |engine| {
+                    engine.record_connected(&self.spec.id(), &attachment)
+                });
             }
             Request::Disconnect(id) => {
                 if let Some(networks) = &mut self.networks {
                     networks.let_go(&id);
                 }
                 self.spec.leave(&id);
+                super::record(&self.spec, |engine| {
+                    engine.record_disconnected(&self.spec.id(), &id)
+                });
             }
             Request::Resize(..) => {}
             _ => {

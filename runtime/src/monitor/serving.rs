@@ -434,11 +434,21 @@ impl Serving {
             .network
             .as_mut()
             .ok_or(io::ErrorKind::Unsupported)?;
-        self.spec.config.networks.push(attachment);
         let id = self.spec.id();
+        if self.spec.joined.iter().any(|it| it.is_on(&joined.id)) {
+            // Of one who was killed before anybody heard of it.
+            network.disconnect(&joined.id).map_err(io::Error::other)?;
+            self.spec.leave(&joined.id);
+        }
+        self.spec.config.networks.push(attachment.clone());
         let connected = network.connect(&self.spec.wanted(&id), &joined);
         match connected {
-            Ok(()) => self.spec.joined.push(joined),
+            Ok(()) => {
+                self.spec.joined.push(joined);
+                super::record(&self.spec, |engine| {
+                    engine.record_connected(&id, &attachment)
+                });
+            }
             Err(error) => {
                 self.spec.config.networks.pop();
                 let _ = network.disconnect(&joined.id);
@@ -457,6 +467,9 @@ impl Serving {
             .ok_or(io::ErrorKind::Unsupported)?;
         network.disconnect(id).map_err(io::Error::other)?;
         self.spec.leave(id);
+        super::record(&self.spec, |engine| {
+            engine.record_disconnected(&self.spec.id(), id)
+        });
         Ok(())
     }
 

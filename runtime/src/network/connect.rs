@@ -1,14 +1,26 @@
 //! `network connect` and `network disconnect`.
+//!
+//! A running container's monitor does both, and records that it has: who has asked may be killed at any moment. What that
+//! can leave is an endpoint's row of somebody who never came to ask; the next `connect` knows it from one that is being
+//! made by the lock on `containers/<id>/networks.lock`.
+
+use std::fs::File;
+
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
 
 use super::Attachment;
 use super::Driver;
 use super::Network;
 use super::NetworkError;
+use super::NetworkId;
+use super::bridge::Hold;
 use super::join::Joined;
 use super::rows;
 use crate::Engine;
 use crate::container::Container;
 use crate::container::ContainerError;
+use crate::container::ContainerId;
 use crate::frame::Request;
 
 /// How a container is to be connected.
@@ -26,7 +38,7 @@ impl Engine {
         container: &str,
         options: &ConnectOptions,
     ) -> Result<(), NetworkError> {
-        let found = self.container(container)?;
+        let (found, _alone) = self.alone_with_networks(container)?;
         let network = self.network(network)?;
         let attachment = Attachment {
             network: network.name.clone(),
@@ -62,13 +74,14 @@ impl Engine {
         self.check_attachment(&network, &attachment)?;
         config.networks.push(attachment.clone());
         if found.state.status.is_alive()
-            && let Some((joined, _hold)) = self.join(&found, &attachment)?
+            && let Some((joined, _hold)) = self.join_alone(&found, &network, &attachment)?
         {
             let request = Request::Connect(Box::new((joined, attachment)));
             if let Err(error) = self.request_done(&found.id, &request) {
                 rows::release(&self.db(), &found.id, Some(&network.id))?;
                 return Err(error.into());
             }
+            return Ok(());
         }
         self.set_networks(&found, config)
     }
@@ -81,10 +94,12 @@ impl Engine {
         force: bool,
     ) -> Result<(), NetworkError> {
         let network = self.network(network)?;
-        let found = match self.container(container) {
-            Err(ContainerError::NoSuchContainer(name)) if force => {
+        let (found, _alone) = match self.alone_with_networks(container) {
+            Err(NetworkError::Container(error))
+                if force && matches!(*error, ContainerError::NoSuchContainer(_)) =>
+            {
                 return Err(NetworkError::NotConnected {
-                    container: name,
+                    container: container.to_owned(),
                     network: network.name,
                 });
             }
@@ -107,10 +122,85 @@ impl Engine {
         }
         if found.state.status.is_alive() {
             self.request_done(&found.id, &Request::Disconnect(network.id.clone()))?;
-            rows::release(&self.db(), &found.id, Some(&network.id))?;
             self.emit_network("disconnect", &network, Some(&found.id));
+            return Ok(());
         }
         self.set_networks(&found, config)
+    }
+
+    /// Returns a container whose networks nobody else changes meanwhile, as far as it runs.
+    fn alone_with_networks(
+        &self,
+        name: &str,
+    ) -> Result<(Container, Option<Flock<File>>), NetworkError> {
+        let found = self.container(name)?;
+        if !found.state.status.is_alive() {
+            return Ok((found, None));
+        }
+        let path = self.container_dir(&found.id).join("networks.lock");
+        let failed = || NetworkError::kernel(path.display().to_string());
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed())?;
+        let locked = Flock::lock(file, FlockArg::LockExclusive);
+        let locked = locked.map_err(|(_, errno)| failed()(errno.into()))?;
+        Ok((self.container(found.id.as_str())?, Some(locked)))
+    }
+
+    /// Gives a container that is not on a network its place there, whatever one who was killed has left of one.
+    fn join_alone(
+        &self,
+        found: &Container,
+        network: &Network,
+        attachment: &Attachment,
+    ) -> Result<Option<(Joined, Option<Hold>)>, NetworkError> {
+        match self.join(found, attachment) {
+            Err(NetworkError::AlreadyConnected { .. }) => {
+                self.request_done(&found.id, &Request::Disconnect(network.id.clone()))?;
+                self.join(found, attachment)
+            }
+            joined => joined,
+        }
+    }
+
+    /// Records that a running container is on a network; its monitor has put it there.
+    pub(crate) fn record_connected(
+        &self,
+        id: &ContainerId,
+        attachment: &Attachment,
+    ) -> Result<(), ContainerError> {
+        let Some(found) = crate::container::rows::by_id(&self.db(), id)? else {
+            return Ok(());
+        };
+        let mut config = found.config.clone();
+        config
+            .networks
+            .retain(|it| it.network != attachment.network);
+        config.networks.push(attachment.clone());
+        self.set_networks(&found, config)?;
+        Ok(())
+    }
+
+    /// Records that a running container is not on a network any more; its monitor has taken it off.
+    pub(crate) fn record_disconnected(
+        &self,
+        id: &ContainerId,
+        network: &NetworkId,
+    ) -> Result<(), ContainerError> {
+        let name = rows::by_id(&self.db(), network)?.map(|network| network.name);
+        rows::release(&self.db(), id, Some(network))?;
+        let Some(found) = crate::container::rows::by_id(&self.db(), id)? else {
+            return Ok(());
+        };
+        let mut config = found.config.clone();
+        config
+            .networks
+            .retain(|it| Some(&it.network) != name.as_ref());
+        self.set_networks(&found, config)?;
+        Ok(())
     }
 
     /// Records a container's networks, and says in its files where it is now.
