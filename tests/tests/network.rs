@@ -23,18 +23,21 @@ struct Host {
     ours: String,
     theirs: String,
     server: Option<Child>,
+    /// This host's device on the way to it.
+    device: String,
 }
 
 impl Host {
     fn new(number: u8) -> Host {
         let process = std::process::id();
+        let device = format!("plyt{process}{number}");
         let host = Host {
             name: format!("plyt{process}-{number}"),
+            device: device.clone(),
             ours: format!("198.18.{number}.1"),
             theirs: format!("198.18.{number}.2"),
             server: None,
         };
-        let device = format!("plyt{process}{number}");
         must("ip", &["netns", "add", &host.name]);
         must(
             "ip",
@@ -688,4 +691,243 @@ fn a_step_of_a_build_reaches_other_hosts() {
     assert_eq!(page.ok(), "from outside");
     let none = ply.run(&["build", "-q", "--no-cache", "--network", "none", &context]);
     assert_ne!(none.code, 0);
+}
+
+#[test]
+fn containers_have_addresses_of_their_own_on_a_device_of_the_host() {
+    let ply = Ply::with_busybox();
+    let mut outside = Host::new(6);
+    outside.serve(&ply);
+    let create = |driver: &str, name: &str, subnet: &str, options: &[&str]| {
+        let parent = format!("parent={}", outside.device);
+        let begin = [
+            "network", "create", "-d", driver, "-o", &parent, "--subnet", subnet,
+        ];
+        ply.run(&[&begin, options, &[name]].concat())
+    };
+    let options = [
+        "--gateway",
+        &outside.theirs,
+        "--ip-range",
+        "198.18.6.128/25",
+    ];
+    create("macvlan", "mac", "198.18.6.0/24", &options).ok();
+    // Nothing leads from the host to such a container: its ports are its own.
+    serve(&ply, "web", &["--network", "mac", "-p", "80:80"]);
+    sleeper(&ply, "client", &["--network", "mac"]);
+    assert_eq!(ply.run(&["port", "web"]).ok(), "");
+    assert_eq!(fetch(&ply, "client", "http://web/").as_deref(), Some("web"));
+    let url = format!("http://{}/", outside.theirs);
+    assert_eq!(fetch(&ply, "client", &url).as_deref(), Some("from outside"));
+    let web = address(&ply, "web", "mac");
+    assert!(web.starts_with("198.18.6.1"), "{web}");
+    let page = outside.fetch(&format!("http://{web}/"));
+    assert_eq!(page.as_deref(), Some("web\n"));
+    let shown = ply.run(&["exec", "client", "ip", "address", "show", "dev", "eth0"]);
+    assert!(!shown.ok().contains("inet6"), "{shown:?}");
+    // One that publishes ports on a bridge too, and goes between the two.
+    ply.run(&["network", "create", "front"]).ok();
+    ply.run(&["network", "connect", "front", "client"]).ok();
+    ply.run(&["network", "disconnect", "mac", "client"]).ok();
+    assert_eq!(fetch(&ply, "client", &url).as_deref(), Some("from outside"));
+    ply.run(&["rm", "-f", "web", "client"]).ok();
+
+    for (driver, option, words) in [
+        (
+            "macvlan",
+            "macvlan_mode=x",
+            "requested macvlan mode 'x' is not valid, 'bridge' mode is the macvlan driver default",
+        ),
+        (
+            "ipvlan",
+            "ipvlan_mode=x",
+            "requested ipvlan mode 'x' is not valid, 'l2' mode is the ipvlan driver default",
+        ),
+        (
+            "ipvlan",
+            "ipvlan_flag=x",
+            "requested ipvlan flag 'x' is not valid, 'bridge' is the ipvlan driver default",
+        ),
+    ] {
+        create(driver, "bad", "198.18.60.0/24", &["-o", option]).fails(1, words);
+    }
+    let parent = [
+        "network",
+        "create",
+        "-d",
+        "macvlan",
+        "-o",
+        "parent=plynosuch",
+        "lost",
+    ];
+    ply.run(&parent).ok();
+    ply.run(&["run", "--rm", "--network", "lost", "busybox", "true"])
+        .fails(125, "no device plynosuch");
+
+    for (name, mode) in [("l2", "ipvlan_mode=l2"), ("l3", "ipvlan_mode=l3")] {
+        let subnet = format!("198.18.6{}.0/24", &name[1..]);
+        create("ipvlan", name, &subnet, &["-o", mode]).ok();
+        let run = ["run", "--rm", "--network", name, "busybox", "ip", "route"];
+        let routes = ply.run(&run);
+        if routes.code != 0 {
+            routes.fails(125, "the kernel has no ipvlan devices");
+            continue;
+        }
+        let way_out = match name {
+            "l2" => format!("default via 198.18.6{}.1 dev eth0", &name[1..]),
+            _ => "default dev eth0 scope link".to_owned(),
+        };
+        assert!(routes.ok().contains(&way_out), "{routes:?}");
+        serve(&ply, "web", &["--network", name]);
+        sleeper(&ply, "client", &["--network", name]);
+        assert_eq!(fetch(&ply, "client", "http://web/").as_deref(), Some("web"));
+        ply.run(&["rm", "-f", "web", "client"]).ok();
+    }
+    assert!(ply.run(&["ps", "-aq"]).ok().is_empty());
+}
+
+#[test]
+fn ports_are_published_beside_a_firewall_that_passes_nothing_on() {
+    let ply = Ply::with_busybox();
+    // A machine of its own, so that no one else is cut off: its firewall is as dockerd leaves it.
+    let machine = Host::new(7);
+    let far = Host::new(8);
+    let device = format!("{}x", machine.device);
+    must(
+        "ip",
+        &[
+            "link",
+            "add",
+            &device,
+            "netns",
+            &machine.name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth1",
+            "netns",
+            &far.name,
+        ],
+    );
+    machine.must(&["ip", "address", "add", "198.18.78.1/24", "dev", &device]);
+    machine.must(&["ip", "link", "set", &device, "up"]);
+    far.must(&["ip", "address", "add", "198.18.78.2/24", "dev", "eth1"]);
+    far.must(&["ip", "link", "set", "eth1", "up"]);
+    let rules = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    machine.must(&["nft", rules]);
+    let before = machine.must(&["nft", "list", "table", "ip", "filter"]);
+
+    let program = Ply::program();
+    let run = |arguments: &[&str]| {
+        let root = format!("PLY_ROOT={}", ply.root().display());
+        let run = format!("PLY_RUN={}", ply.path("run").display());
+        let program = program.to_string_lossy().into_owned();
+        // Not by `ip netns exec`, which hides the cgroups.
+        let namespace = format!("--net=/run/netns/{}", machine.name);
+        let begin = [
+            namespace.as_str(),
+            "env",
+            &root,
+            &run,
+            "PLY_LOG=warn",
+            &program,
+        ];
+        let mut command = Command::new("nsenter");
+        let output = command.args([&begin, arguments].concat()).output();
+        tests::Output::from(output.expect("nsenter runs"))
+    };
+    let script = "mkdir /www; echo web > /www/index.html; exec httpd -f -p 80 -h /www";
+    let web = run(&[
+        "run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", script,
+    ]);
+    web.ok();
+    assert!(
+        web.err.contains("table \"filter\" drops what is passed on"),
+        "{web:?}"
+    );
+    run(&["run", "-d", "--name", "client", "busybox", "sleep", "1000"]).ok();
+    let url = "http://198.18.78.1:8080/";
+    eventually("it is reached from outside", || {
+        far.fetch(url).as_deref() == Some("web\n")
+    });
+    assert_eq!(machine.fetch(url).as_deref(), Some("web\n"));
+    assert_eq!(
+        machine.fetch("http://127.0.0.1:8080/").as_deref(),
+        Some("web\n")
+    );
+    for name in ["client", "web"] {
+        let own = ["exec", name, "timeout", "5", "wget", "-q", "-O", "-", url];
+        assert_eq!(run(&own).ok(), "web", "{name}");
+    }
+    // The way out is that table's owner's to open.
+    let out = [
+        "exec",
+        "client",
+        "ping",
+        "-c",
+        "1",
+        "-W",
+        "1",
+        "198.18.78.2",
+    ];
+    assert_ne!(run(&out).code, 0);
+    assert_eq!(
+        machine.must(&["nft", "list", "table", "ip", "filter"]),
+        before
+    );
+    machine.must(&["nft", "add rule ip filter FORWARD accept"]);
+    run(&out).ok();
+    run(&["rm", "-f", "web", "client"]).ok();
+}
+
+#[test]
+fn a_connect_or_disconnect_killed_at_any_moment_is_repaired() {
+    let ply = Ply::with_busybox();
+    for network in ["one", "two"] {
+        ply.run(&["network", "create", network]).ok();
+    }
+    serve(&ply, "web", &["--network", "two"]);
+    sleeper(&ply, "client", &["--network", "one"]);
+    let is_connected = || {
+        let networks = ply.inspect("client", "{{json .NetworkSettings.Networks}}");
+        networks.contains("\"two\":")
+    };
+    let devices = || {
+        let shown = ply.run(&["exec", "client", "ls", "/sys/class/net"]);
+        shown
+            .ok()
+            .lines()
+            .filter(|name| name.starts_with("eth"))
+            .count()
+    };
+    for round in 0..32_u64 {
+        let verb = if round % 2 == 0 {
+            "connect"
+        } else {
+            "disconnect"
+        };
+        let mut child = ply.spawn(&["network", verb, "two", "client"]);
+        std::thread::sleep(Duration::from_micros(round * 600));
+        let _ = child.kill();
+        let _ = child.wait();
+        // What is told is what is there, and can be changed again.
+        eventually(&format!("round {round}: what is told is there"), || {
+            devices() == if is_connected() { 2 } else { 1 }
+        });
+        let wanted = round % 2 == 0;
+        if is_connected() != wanted {
+            ply.run(&["network", verb, "two", "client"]).ok();
+        }
+        assert_eq!(
+            (is_connected(), devices()),
+            (wanted, 1 + usize::from(wanted))
+        );
+        let page = fetch(&ply, "client", "http://web/");
+        assert_eq!(page.as_deref(), wanted.then_some("web"), "round {round}");
+    }
+    ply.run(&["rm", "-f", "client", "web"]).ok();
+    for network in ["one", "two"] {
+        ply.run(&["network", "rm", network]).ok();
+    }
 }

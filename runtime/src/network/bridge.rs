@@ -54,6 +54,11 @@ const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const WITHIN: &str = "com.docker.network.bridge.enable_icc";
 const MTU: &str = "com.docker.network.driver.mtu";
 
+/// Docker's options of the devices that share one of the host's.
+pub(super) const MACVLAN_MODE: &str = "macvlan_mode";
+pub(super) const IPVLAN_MODE: &str = "ipvlan_mode";
+pub(super) const IPVLAN_FLAG: &str = "ipvlan_flag";
+
 /// The variable that says which range the default bridge has, with the host's address in it (`--bip` of dockerd).
 const DEFAULT_RANGE: &str = "PLY_BIP";
 
@@ -133,6 +138,30 @@ pub(super) fn check_options(config: &NetworkConfig) -> Result<(), NetworkError> 
             && !matches!(name, "." | "..");
         if !is_name {
             return invalid(format!("invalid bridge name: {name:?}"));
+        }
+    }
+    let known: &[(&str, &str, &[&str])] = match config.driver {
+        Driver::Macvlan => &[(
+            MACVLAN_MODE,
+            "macvlan mode",
+            &["bridge", "private", "vepa", "passthru"],
+        )],
+        Driver::Ipvlan => &[
+            (IPVLAN_MODE, "ipvlan mode", &["l2", "l3", "l3s"]),
+            (IPVLAN_FLAG, "ipvlan flag", &["bridge", "private", "vepa"]),
+        ],
+        _ => &[],
+    };
+    for (name, what, values) in known {
+        if let Some(value) = option(name).filter(|value| !value.is_empty())
+            && !values.contains(&value)
+        {
+            let kind = if what.ends_with("mode") { " mode" } else { "" };
+            return invalid(format!(
+                "requested {what} '{value}' is not valid, '{}'{kind} is the {} driver default",
+                values[0],
+                config.driver.as_str()
+            ));
         }
     }
     let parent = option("parent").unwrap_or_default();
@@ -289,6 +318,13 @@ fn make(socket: &mut Socket, name: &str, network: &Network) -> Result<(), Networ
     if !config.internal {
         device::enable_forwarding(config.ipv6)
             .map_err(NetworkError::kernel("have the host pass packets on"))?;
+        let who = firewall::who_forbids_forwarding(false).map_err(failed("add rules for"))?;
+        if let Some(table) = who {
+            log::warn!(
+                "the firewall's table {table:?} drops what is passed on: containers on {name} reach no other host \
+                 unless it accepts that, as by `iptables -I FORWARD -i {name} -j ACCEPT` and the same with -o"
+            );
+        }
     }
     let treatment = Treatment {
         internal: config.internal,

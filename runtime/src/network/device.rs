@@ -19,6 +19,7 @@ const INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const MACVLAN_MODE: u16 = 1;
 const IPVLAN_MODE: u16 = 1;
+const IPVLAN_FLAGS: u16 = 2;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 /// No address of IPv6 comes by itself.
 const ADDR_GEN_NONE: u8 = 1;
@@ -153,8 +154,8 @@ pub(super) fn make_pair(
 pub(super) enum Sharing {
     /// With this mode of macvlan: 4 is `bridge`.
     Macvlan(u32),
-    /// With this mode of ipvlan: 0 is `l2`.
-    Ipvlan(u16),
+    /// With this mode of ipvlan, 0 being `l2`, and these flags.
+    Ipvlan(u16, u16),
 }
 
 /// Makes a device in a container that shares one of the host's.
@@ -164,11 +165,10 @@ pub(super) fn make_sharing(
     sharing: Sharing,
     device: &NewDevice<'_>,
 ) -> io::Result<()> {
-    let (kind, mode, value) = match sharing {
-        Sharing::Macvlan(mode) => ("macvlan", MACVLAN_MODE, mode.to_ne_bytes().to_vec()),
-        Sharing::Ipvlan(mode) => ("ipvlan", IPVLAN_MODE, mode.to_ne_bytes().to_vec()),
+    let kind = match sharing {
+        Sharing::Macvlan(_) => "macvlan",
+        Sharing::Ipvlan(..) => "ipvlan",
     };
-    let is_macvlan = kind == "macvlan";
     let mut message = link(CREATE_NEW, false)
         .with_text(libc::IFLA_IFNAME, device.name)
         .with(libc::IFLA_LINK, &parent.to_ne_bytes())
@@ -176,14 +176,26 @@ pub(super) fn make_sharing(
             libc::IFLA_NET_NS_FD,
             &device.namespace.as_raw_fd().to_ne_bytes(),
         );
-    if is_macvlan {
+    if matches!(sharing, Sharing::Macvlan(_)) {
         message = message.with(libc::IFLA_ADDRESS, &device.mac);
     }
     let message = message.nest(libc::IFLA_LINKINFO, |it| {
         it.with_text(INFO_KIND, kind)
-            .nest(INFO_DATA, |it| it.with(mode, &value))
+            .nest(INFO_DATA, |it| match sharing {
+                Sharing::Macvlan(mode) => it.with(MACVLAN_MODE, &mode.to_ne_bytes()),
+                Sharing::Ipvlan(mode, flags) => it
+                    .with(IPVLAN_MODE, &mode.to_ne_bytes())
+                    .with(IPVLAN_FLAGS, &flags.to_ne_bytes()),
+            })
     });
-    socket.request(&[message])
+    let made = socket.request(&[message]);
+    made.map_err(|error| match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("the kernel has no {kind} devices"),
+        ),
+        _ => error,
+    })
 }
 
 fn inner(message: Message, device: &NewDevice<'_>) -> Message {
@@ -220,23 +232,30 @@ pub(super) fn address(index: i32, address: IpAddr, subnet: &Subnet) -> Message {
     }
 }
 
-/// Returns what brings a device up; without IPv6 no address of it comes by itself.
-pub(super) fn up(index: i32, ipv6: bool) -> Message {
-    let message = Message::new(libc::RTM_NEWLINK, 0).fixed(&head(index, true));
-    match ipv6 {
-        true => message,
-        false => without_ipv6(message),
-    }
+/// Returns what brings a device up.
+pub(super) fn up(index: i32) -> Message {
+    Message::new(libc::RTM_NEWLINK, 0).fixed(&head(index, true))
+}
+
+/// Returns what has no address of IPv6 come by itself. It comes before the device is up: one that has its carrier at
+/// once would have the address already.
+pub(super) fn no_ipv6(index: i32) -> Message {
+    without_ipv6(Message::new(libc::RTM_NEWLINK, 0).fixed(&head(index, false)))
 }
 
 /// Returns what sends everything that has no other way through a gateway.
 pub(super) fn default_route(index: i32, gateway: IpAddr) -> Message {
-    route(libc::RTM_NEWROUTE, CREATE_NEW, gateway.is_ipv6())
+    route(gateway.is_ipv6(), libc::RT_SCOPE_UNIVERSE)
         .with(libc::RTA_GATEWAY, &address_bytes(gateway))
         .with(libc::RTA_OIF, &index.to_ne_bytes())
 }
 
-fn route(kind: u16, flags: u16, is_ipv6: bool) -> Message {
+/// Returns what sends everything that has no other way through a device, whoever is at its other end.
+pub(super) fn default_device(index: i32, is_ipv6: bool) -> Message {
+    route(is_ipv6, libc::RT_SCOPE_LINK).with(libc::RTA_OIF, &index.to_ne_bytes())
+}
+
+fn route(is_ipv6: bool, scope: u8) -> Message {
     const FROM_BOOT: u8 = 3;
     let family = if is_ipv6 {
         libc::AF_INET6
@@ -247,8 +266,9 @@ fn route(kind: u16, flags: u16, is_ipv6: bool) -> Message {
     fixed[0] = family as u8;
     fixed[4] = libc::RT_TABLE_MAIN;
     fixed[5] = FROM_BOOT;
+    fixed[6] = scope;
     fixed[7] = libc::RTN_UNICAST;
-    Message::new(kind, flags).fixed(&fixed)
+    Message::new(libc::RTM_NEWROUTE, CREATE_NEW).fixed(&fixed)
 }
 
 /// Reads `02:42:ac:11:00:02`.

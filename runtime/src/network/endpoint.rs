@@ -32,7 +32,7 @@ impl Inside {
         let namespace = netns::of_process(pid)?;
         let mut socket = netns::inside(namespace.as_fd(), Socket::route)?;
         // Before anything is bound to an address of it.
-        socket.request(&[device::up(LOOPBACK, true)])?;
+        socket.request(&[device::up(LOOPBACK)])?;
         Ok(Inside { namespace, socket })
     }
 
@@ -62,7 +62,10 @@ impl Inside {
                 messages.push(device::address(index, address, &pool.subnet));
             }
         }
-        messages.push(device::up(index, joined.endpoint.ipv6.is_some()));
+        if joined.endpoint.ipv6.is_none() {
+            messages.insert(0, device::no_ipv6(index));
+        }
+        messages.push(device::up(index));
         if is_gateway {
             messages.extend(routes(&network, index));
         }
@@ -86,7 +89,7 @@ impl Inside {
         };
         match network.config.driver {
             Driver::Macvlan => {
-                let mode = match network.option("macvlan_mode") {
+                let mode = match network.option(bridge::MACVLAN_MODE) {
                     Some("private") => 1,
                     Some("vepa") => 2,
                     Some("passthru") => 8,
@@ -95,12 +98,17 @@ impl Inside {
                 device::make_sharing(&mut host, shared, Sharing::Macvlan(mode), &new)
             }
             Driver::Ipvlan => {
-                let mode = match network.option("ipvlan_mode") {
+                let mode = match network.option(bridge::IPVLAN_MODE) {
                     Some("l3") => 1,
                     Some("l3s") => 2,
                     _ => 0,
                 };
-                device::make_sharing(&mut host, shared, Sharing::Ipvlan(mode), &new)
+                let flags = match network.option(bridge::IPVLAN_FLAG) {
+                    Some("private") => 1,
+                    Some("vepa") => 2,
+                    _ => 0,
+                };
+                device::make_sharing(&mut host, shared, Sharing::Ipvlan(mode, flags), &new)
             }
             Driver::Bridge | Driver::Host | Driver::Null => {
                 // The name of one of the last run may not be free yet.
@@ -136,9 +144,23 @@ impl Inside {
     }
 }
 
+/// Whether the kernel takes packets of the network's devices from one to the other by their addresses: nobody there
+/// answers to ARP.
+fn is_routed(network: &Network) -> bool {
+    network.config.driver == Driver::Ipvlan
+        && matches!(network.option(bridge::IPVLAN_MODE), Some("l3" | "l3s"))
+}
+
 fn routes(network: &Network, index: i32) -> Vec<crate::sys::netlink::Message> {
     if network.config.internal {
         return Vec::new();
+    }
+    if is_routed(network) {
+        let families = [false, true].into_iter();
+        let there = families.filter(|is_ipv6| network.pool(*is_ipv6).is_some());
+        return there
+            .map(|is_ipv6| device::default_device(index, is_ipv6))
+            .collect();
     }
     let gateways = [false, true].map(|is_ipv6| bridge::gateway(network, is_ipv6));
     let gateways = gateways.into_iter().flatten();

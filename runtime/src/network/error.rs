@@ -67,7 +67,7 @@ pub enum NetworkError {
         network: String,
     },
     /// The kernel refused something.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", crate::image::words(source))]
     Kernel {
         /// What was asked of it.
         what: String,

@@ -11,8 +11,10 @@
 //!
 //! Rules never change: a bridge is an element of sets, a published port one of a map. The table appears with the first
 //! bridge and goes with the last; everything that reads it to change it holds the machine's lock
-//! ([`super::bridge::lock_machine`]), and a change is one transaction. No other table is read or changed. What another
-//! table drops is dropped: an accept ends only our own chain.
+//! ([`super::bridge::lock_machine`]), and a change is one transaction. No other table is changed. What another table
+//! drops is dropped: an accept ends only our own chain. Where one's policy is to drop what is passed on, as a running
+//! dockerd's is, ports are led to containers by [`super::proxy`] alone, which passes nothing on, and the way out is that
+//! table's owner's to open ([`who_forbids_forwarding`]).
 
 use std::io;
 use std::net::IpAddr;
@@ -20,6 +22,7 @@ use std::net::IpAddr;
 use super::Subnet;
 use super::port::Published;
 use crate::sys::netfilter::ACCEPT;
+use crate::sys::netfilter::BaseChain;
 use crate::sys::netfilter::CT_STATE;
 use crate::sys::netfilter::CT_STATUS;
 use crate::sys::netfilter::DESTINATION_CHANGED;
@@ -40,6 +43,8 @@ use crate::sys::netfilter::PREROUTING;
 use crate::sys::netfilter::Shape;
 use crate::sys::netfilter::TRANSPORT_HEADER;
 use crate::sys::netfilter::Table;
+use crate::sys::netfilter::all_chains;
+use crate::sys::netfilter::base_chain;
 use crate::sys::netfilter::elements;
 use crate::sys::netlink::Message;
 use crate::sys::netlink::Socket;
@@ -185,6 +190,23 @@ fn name_bytes(name: &str) -> [u8; NAME_LENGTH] {
         *to = *from;
     }
     bytes
+}
+
+/// Returns whose table of somebody else's drops packets that are passed on, unless one of its rules accepts them.
+pub(super) fn who_forbids_forwarding(is_ipv6: bool) -> io::Result<Option<String>> {
+    let families = [
+        Family::Inet as u8,
+        if is_ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 },
+    ];
+    let answers = Socket::netfilter()?.ask(&all_chains())?;
+    let mut chains = answers.iter().filter_map(|(_, body)| base_chain(body));
+    let forbids = |chain: &BaseChain| {
+        chain.hook == FORWARD
+            && chain.drops
+            && families.contains(&chain.family)
+            && chain.table != TABLE.name
+    };
+    Ok(chains.find(forbids).map(|chain| chain.table))
 }
 
 /// Takes away what is there for a bridge and for ports that lead into its ranges; with the last bridge the table.

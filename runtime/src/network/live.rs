@@ -157,11 +157,12 @@ impl Live {
         Ok(())
     }
 
-    /// Returns the container's addresses on the network that is its way out.
+    /// Returns the container's addresses on the bridge that is its way out.
     fn way_out_addresses(&self) -> Vec<IpAddr> {
         let mut devices = self.devices.iter();
         let way_out = devices.find(|(joined, _)| Some(&joined.id) == self.way_out.as_ref());
         way_out
+            .filter(|(joined, _)| joined.config.driver == super::Driver::Bridge)
             .map(|(joined, _)| joined.addresses().collect())
             .unwrap_or_default()
     }
@@ -172,9 +173,16 @@ impl Live {
             return Ok(());
         }
         let addresses = self.way_out_addresses();
+        let failed = || NetworkError::kernel("publish ports");
+        let mut is_forbidden = [false; 2];
+        for is_ipv6 in [false, true] {
+            let who = firewall::who_forbids_forwarding(is_ipv6).map_err(failed())?;
+            is_forbidden[usize::from(is_ipv6)] = who.is_some();
+        }
         let led: Vec<(Published, IpAddr)> = self
             .published
             .iter()
+            .filter(|it| !is_forbidden[usize::from(it.address.is_ipv6())])
             .filter_map(|published| {
                 let is_ipv6 = published.address.is_ipv6();
                 let to = addresses.iter().find(|it| it.is_ipv6() == is_ipv6);
@@ -185,7 +193,7 @@ impl Live {
             proxy.lead_to(addresses);
         }
         let _alone = bridge::lock_machine()?;
-        firewall::publish(&led).map_err(NetworkError::kernel("publish ports"))
+        firewall::publish(&led).map_err(failed())
     }
 
     /// Serves names if the container is on a network that has them.
@@ -260,9 +268,11 @@ impl Ended {
     }
 }
 
-/// Reserves the ports that the container is to have on the host.
+/// Reserves the ports that the container is to have on the host: none if its way out is no bridge of the host's.
 fn reserve(wanted: &Wanted<'_>, joined: &[Joined]) -> Result<Vec<Reserved>, NetworkError> {
-    let Some(way_out) = joined.iter().find(|joined| !joined.config.internal) else {
+    let way_out = joined.iter().find(|joined| !joined.config.internal);
+    let way_out = way_out.filter(|joined| joined.config.driver == super::Driver::Bridge);
+    let Some(way_out) = way_out else {
         return Ok(Vec::new());
     };
     let mut reserved: Vec<Reserved> = Vec::new();

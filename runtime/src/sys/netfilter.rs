@@ -3,8 +3,45 @@
 //! The numbers are those of `linux/netfilter/nf_tables.h`; what libc lacks of them is named here. Numbers in attributes
 //! are in the network's byte order.
 
+use super::netlink::Attributes;
 use super::netlink::CREATE;
 use super::netlink::Message;
+
+/// A chain that the kernel calls from a hook, of any table of the namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BaseChain {
+    /// The table's family: 1 sees all packets, 2 those of IPv4, 10 those of IPv6.
+    pub(crate) family: u8,
+    pub(crate) table: String,
+    /// The hook's number.
+    pub(crate) hook: u32,
+    /// Whether what no rule decides on is dropped.
+    pub(crate) drops: bool,
+}
+
+/// Returns the question for all chains.
+pub(crate) fn all_chains() -> Message {
+    Message::new(
+        SUBSYSTEM | libc::NFT_MSG_GETCHAIN as u16,
+        libc::NLM_F_DUMP as u16,
+    )
+    .fixed(&[0; 4])
+}
+
+/// Reads one answer to [`all_chains`]; `None` for a chain that only rules call.
+pub(crate) fn base_chain(body: &[u8]) -> Option<BaseChain> {
+    let attributes = || Some(Attributes(body.get(4..)?));
+    let number = |bytes: &[u8]| Some(u32::from_be_bytes(*bytes.first_chunk::<4>()?));
+    let table = attributes()?.find(1)?;
+    let hook = Attributes(attributes()?.find(4)?).find(1)?;
+    let policy = attributes()?.find(5).and_then(number);
+    Some(BaseChain {
+        family: *body.first()?,
+        table: String::from_utf8_lossy(table.strip_suffix(&[0]).unwrap_or(table)).into_owned(),
+        hook: number(hook)?,
+        drops: policy == Some(0),
+    })
+}
 
 /// Which packets a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
