@@ -202,25 +202,16 @@ impl Engine {
         config: &mut Config,
     ) -> Result<(), ContainerError> {
         let invalid = |words: String| Err(ContainerError::Invalid(words));
-        let other = |kind: &str, mode: &str| -> Result<Option<Container>, ContainerError> {
-            let Some(name) = mode.strip_prefix("container:") else {
-                return Ok(None);
-            };
-            let container = self.container(name)?;
-            match container.state.status {
-                Status::Running => Ok(Some(container)),
-                _ => Err(ContainerError::Invalid(format!(
-                    "cannot join {kind} of a non running container: {}",
-                    container.id
-                ))),
-            }
+        let other = |mode: &str| {
+            let name = mode.strip_prefix("container:");
+            name.map(|name| self.container(name)).transpose()
         };
-        config.pid_mode = match (other("PID", &options.pid_mode)?, &options.pid_mode[..]) {
+        config.pid_mode = match (other(&options.pid_mode)?, &options.pid_mode[..]) {
             (Some(container), _) => format!("container:{}", container.id),
             (None, mode @ ("" | "host")) => mode.to_owned(),
             (None, mode) => return invalid(format!("invalid PID mode: {mode}")),
         };
-        config.ipc_mode = match (other("IPC", &options.ipc_mode)?, &options.ipc_mode[..]) {
+        config.ipc_mode = match (other(&options.ipc_mode)?, &options.ipc_mode[..]) {
             (Some(container), _) => {
                 if container.config.ipc_mode != "shareable" {
                     return invalid(format!(

@@ -13,6 +13,7 @@ use std::process::Command;
 
 use jiff::Timestamp;
 
+use super::Config;
 use super::Container;
 use super::ContainerError;
 use super::ContainerId;
@@ -167,7 +168,8 @@ impl Engine {
         shown: Option<Shown>,
     ) -> Result<Option<Attachment>, ContainerError> {
         let started = self
-            .make_files(container)
+            .check_shared(&container.config)
+            .and_then(|()| self.make_files(container))
             .and_then(|()| self.make_volumes(container, is_first))
             .and_then(|volumes| {
                 let places = self.join_networks(container)?;
@@ -204,6 +206,25 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses to share the namespaces of a container that does not run.
+    fn check_shared(&self, config: &Config) -> Result<(), ContainerError> {
+        for (kind, mode) in [
+            ("network", &config.network_mode),
+            ("PID", &config.pid_mode),
+            ("IPC", &config.ipc_mode),
+        ] {
+            let Some(id) = mode.strip_prefix("container:") else {
+                continue;
+            };
+            if self.container(id)?.state.status != Status::Running {
+                return Err(ContainerError::Invalid(format!(
+                    "cannot join {kind} of a non running container: {id}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the container's directory and the files bound over /etc.
