@@ -8,6 +8,9 @@ use runtime::cgroup::DeviceRate;
 #[derive(Debug, ClapArgs)]
 #[command(next_display_order = None)]
 pub(super) struct DeviceRates {
+    /// Part of a device's time beside other containers (10 to 1000)
+    #[arg(long, value_name = "DEVICE:WEIGHT", value_parser = parse_weight)]
+    blkio_weight_device: Vec<DeviceRate>,
     /// Bytes that may be read from a device in a second
     #[arg(long, value_name = "DEVICE:BYTES", value_parser = parse_bytes)]
     device_read_bps: Vec<DeviceRate>,
@@ -25,10 +28,25 @@ pub(super) struct DeviceRates {
 impl DeviceRates {
     /// Puts the rates on the limits.
     pub(super) fn limit(&self, limits: &mut BlockLimits) {
+        limits.device_weights.clone_from(&self.blkio_weight_device);
         limits.read_bps.clone_from(&self.device_read_bps);
         limits.read_iops.clone_from(&self.device_read_iops);
         limits.write_bps.clone_from(&self.device_write_bps);
         limits.write_iops.clone_from(&self.device_write_iops);
+    }
+}
+
+fn parse_weight(text: &str) -> Result<DeviceRate, String> {
+    let invalid = |_| format!("invalid weight for device: {text}");
+    let weight = parse(text, "", |number| number.parse().ok()).map_err(|words| {
+        match words.starts_with("invalid rate") {
+            true => invalid(()),
+            false => words,
+        }
+    })?;
+    match weight.rate {
+        0 | 10..=1000 => Ok(weight),
+        _ => Err(invalid(())),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct DeviceRate {
 pub struct BlockLimits {
     /// Its part of the devices' time beside others', 10 to 1000.
     pub weight: Option<u64>,
+    /// The same for single devices, the weight in the rate's place.
+    pub device_weights: Vec<DeviceRate>,
     /// Bytes read a second.
     pub read_bps: Vec<DeviceRate>,
     /// Bytes written a second.
@@ -36,6 +38,11 @@ pub struct BlockLimits {
     pub read_iops: Vec<DeviceRate>,
     /// Writes a second.
     pub write_iops: Vec<DeviceRate>,
+}
+
+/// Maps a weight of v1, 10..=1000, to one of v2, 1..=10000, as the OCI runtimes do.
+fn on_v2(weight: u64) -> u64 {
+    1 + (weight.clamp(10, 1000) - 10) * 9999 / 990
 }
 
 impl BlockLimits {
@@ -58,10 +65,16 @@ impl BlockLimits {
     /// Sets the limits in a group of v2.
     pub(super) fn set_on_v2(&self, group: &Path) -> Result<(), CgroupError> {
         if let Some(weight) = self.weight {
-            // From 10..=1000 to 1..=10000, as the OCI runtimes map it.
-            let scaled = 1 + (weight.clamp(10, 1000) - 10) * 9999 / 990;
             write_if_there(&group.join("io.bfq.weight"), &weight.to_string())?;
-            write_if_there(&group.join("io.weight"), &format!("default {scaled}"))?;
+            let line = format!("default {}", on_v2(weight));
+            write_if_there(&group.join("io.weight"), &line)?;
+        }
+        for DeviceRate { device, rate } in &self.device_weights {
+            let number = number_of(device)?;
+            let line = format!("{number} {rate}");
+            set_weight(&group.join("io.bfq.weight"), &line, device)?;
+            let line = format!("{number} {}", on_v2(*rate));
+            set_weight(&group.join("io.weight"), &line, device)?;
         }
         for (rate, key, _) in self.rates() {
             let line = format!("{} {key}={}", number_of(&rate.device)?, rate.rate);
@@ -77,11 +90,28 @@ impl BlockLimits {
                 write_if_there(&group.join(file), &weight.to_string())?;
             }
         }
+        for DeviceRate { device, rate } in &self.device_weights {
+            let line = format!("{} {rate}", number_of(device)?);
+            for file in ["blkio.weight_device", "blkio.bfq.weight_device"] {
+                set_weight(&group.join(file), &line, device)?;
+            }
+        }
         for (rate, _, file) in self.rates() {
             let line = format!("{} {}", number_of(&rate.device)?, rate.rate);
             write(&group.join(file), &line)?;
         }
         Ok(())
+    }
+}
+
+/// Sets the weight of a device, whose scheduler may know none.
+fn set_weight(file: &Path, line: &str, device: &Path) -> Result<(), CgroupError> {
+    match write_if_there(file, line) {
+        Err(CgroupError::Io { source, .. }) => Err(CgroupError::Device {
+            path: device.to_owned(),
+            source,
+        }),
+        written => written,
     }
 }
 

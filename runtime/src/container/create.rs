@@ -615,9 +615,9 @@ pub(super) fn check_resources(resources: &Resources) -> Result<(), ContainerErro
     if resources.memory.is_some_and(|memory| memory < LEAST_MEMORY) {
         return invalid("Minimum memory limit allowed is 6MB".to_owned());
     }
-    if let Some(weight) = resources.block.weight
-        && !(10..=1000).contains(&weight)
-    {
+    let of_devices = resources.block.device_weights.iter().map(|it| it.rate);
+    let mut weights = of_devices.chain(resources.block.weight);
+    if weights.any(|weight| !(10..=1000).contains(&weight)) {
         return invalid("Range of blkio weight is from 10 to 1000".to_owned());
     }
     if let Some(swappiness) = resources.memory_swappiness

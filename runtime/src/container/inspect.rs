@@ -170,6 +170,9 @@ fn host_config(config: &Config) -> Value {
     };
     let block = &config.resources.block;
     value["BlkioWeight"] = json!(block.weight.unwrap_or(0));
+    let weight = |it: &DeviceRate| json!({ "Path": it.device, "Weight": it.rate });
+    let weights: Vec<Value> = block.device_weights.iter().map(weight).collect();
+    value["BlkioWeightDevice"] = json!(weights);
     value["BlkioDeviceReadBps"] = json!(rates(&block.read_bps));
     value["BlkioDeviceWriteBps"] = json!(rates(&block.write_bps));
     value["BlkioDeviceReadIOps"] = json!(rates(&block.read_iops));
