@@ -110,6 +110,7 @@ impl Composition<'_> {
             match options.mounts.iter_mut().find(|it| it.target == target) {
                 Some(asked) if asked.kind == "volume" && asked.source.is_empty() => {
                     asked.source = volume.name.clone();
+                    asked.inherited = true;
                 }
                 Some(_) => {}
                 None => options.mounts.push(MountSpec {
@@ -117,6 +118,7 @@ impl Composition<'_> {
                     source: volume.name.clone(),
                     target,
                     read_only: mount.read_only,
+                    inherited: true,
                     ..MountSpec::default()
                 }),
             }

@@ -58,6 +58,8 @@ pub struct MountSpec {
     pub tmpfs: Vec<String>,
     /// How it was written: `ro,z`.
     pub mode: String,
+    /// Whether the `volume` is an anonymous one of a container that this one replaces: it goes with this one then.
+    pub inherited: bool,
 }
 
 impl MountSpec {
@@ -120,7 +122,7 @@ impl MountSpec {
                 "" => volume::anonymous_name(),
                 name => name.to_owned(),
             },
-            anonymous: self.source.is_empty(),
+            anonymous: self.source.is_empty() || self.inherited,
             no_copy: self.no_copy,
             subpath: subpath.map(PathBuf::from),
             driver_opts: self.driver_opts.clone(),

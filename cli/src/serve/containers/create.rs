@@ -293,6 +293,7 @@ impl AskedMount {
             labels: volume.labels.unwrap_or_default(),
             tmpfs,
             mode: String::new(),
+            inherited: false,
         }
     }
 }
