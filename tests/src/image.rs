@@ -67,3 +67,57 @@ pub fn debian_tar() -> PathBuf {
         assert!(status.success());
     })
 }
+
+/// Returns a root with Debian's PostgreSQL, its client and busybox, made by mmdebstrap: the packages' files alone, without
+/// what a server and psql never read.
+pub fn postgres_tar() -> PathBuf {
+    once("postgres.tar", |path| {
+        let unread = [
+            "/usr/share/doc/*",
+            "/usr/share/man/*",
+            "/usr/share/locale/*",
+            "/usr/share/i18n/*",
+            "/usr/share/perl*",
+            "/usr/bin/perl*",
+            "/usr/lib/x86_64-linux-gnu/perl*",
+            "*/libperl.so*",
+            "*/libLLVM*",
+            "*/libz3.so*",
+            "*/bitcode/*",
+        ];
+        let status = Command::new("mmdebstrap")
+            .args(["--quiet", "--variant=extract", "--format=tar"])
+            .arg("--include=postgresql-15,busybox-static")
+            .args(unread.map(|pattern| format!("--dpkgopt=path-exclude={pattern}")))
+            .arg("bookworm")
+            .arg(path)
+            .status()
+            .expect("mmdebstrap runs");
+        assert!(status.success());
+        // What the packages' scripts would have made.
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path();
+        for directory in ["bin", "etc", "tmp", "data"] {
+            fs::create_dir(root.join(directory)).expect("a directory");
+        }
+        std::os::unix::fs::symlink("busybox", root.join("bin/sh")).expect("a link");
+        let users = "root:x:0:0:root:/:/bin/sh\npostgres:x:101:101::/data:/bin/sh\n";
+        fs::write(root.join("etc/passwd"), users).expect("written");
+        fs::write(root.join("etc/group"), "root:x:0:\npostgres:x:101:\n").expect("written");
+        let append = |owner: &str, mode: &str, names: &[&str]| {
+            let status = Command::new("tar")
+                .args(["--numeric-owner", "--no-recursion", "-rf"])
+                .arg(path)
+                .args([&format!("--owner={owner}"), &format!("--group={owner}")])
+                .args([&format!("--mode={mode}"), "-C"])
+                .arg(root)
+                .args(names)
+                .status()
+                .expect("tar runs");
+            assert!(status.success());
+        };
+        append("0", "0755", &["./bin/sh", "./etc/passwd", "./etc/group"]);
+        append("0", "1777", &["./tmp"]);
+        append("101", "0700", &["./data"]);
+    })
+}

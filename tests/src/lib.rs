@@ -14,6 +14,7 @@ mod tree;
 pub use docker::Docker;
 pub use image::busybox_tar;
 pub use image::debian_tar;
+pub use image::postgres_tar;
 pub use ply::Output;
 pub use ply::Ply;
 pub use registry::Registry;

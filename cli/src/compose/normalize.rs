@@ -68,12 +68,20 @@ fn complete(service: &mut Map<String, Value>, environment: &Environment) {
                 .entry("dockerfile")
                 .or_insert_with(|| "Dockerfile".into());
         }
+        say_labels(build.get_mut("labels"));
         fill(build.get_mut("args"), environment);
         if let Some(Value::Object(args)) = build.get_mut("args") {
             args.retain(|_, value| !value.is_null());
         }
     }
     fill(service.get_mut("environment"), environment);
+    say_labels(service.get_mut("labels"));
+    if let Some(Value::Array(ports)) = service.get_mut("ports") {
+        for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+            port.entry("mode").or_insert_with(|| "ingress".into());
+            port.entry("protocol").or_insert_with(|| "tcp".into());
+        }
+    }
     if let Some(Value::Array(mounts)) = service.get_mut("volumes") {
         for mount in mounts {
             if let Some(Value::String(target)) = mount.get_mut("target") {
@@ -98,6 +106,16 @@ fn complete(service: &mut Map<String, Value>, environment: &Environment) {
                 .entry("condition")
                 .or_insert_with(|| "service_started".into());
             dependency.entry("required").or_insert(true.into());
+        }
+    }
+}
+
+/// Gives labels without a value an empty one.
+fn say_labels(labels: Option<&mut Value>) {
+    let labels = labels.and_then(Value::as_object_mut);
+    for value in labels.into_iter().flat_map(|labels| labels.values_mut()) {
+        if value.is_null() {
+            *value = "".into();
         }
     }
 }
@@ -164,6 +182,7 @@ fn name_resource(key: &str, resource: &mut Value, project: &str) {
     let Some(fields) = resource.as_object_mut() else {
         return;
     };
+    say_labels(fields.get_mut("labels"));
     let external = fields.shift_remove("external");
     let is_external = external.as_ref().is_some_and(|it| it["is"] != json!(false));
     if let Some(name) = external.as_ref().and_then(|it| it.get("name")) {
