@@ -55,6 +55,7 @@ mod version;
 mod volume;
 mod wait;
 
+pub(crate) use build::fields as build_fields;
 pub(crate) use container_options::environment;
 pub(crate) use container_options::parse_bytes;
 pub(crate) use container_options::with_profile;

@@ -27,6 +27,17 @@ pub(crate) fn confirm(warning: &str) -> bool {
     io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y")
 }
 
+/// Asks a person a question on standard error; an answer other than yes, or none, is no.
+pub(crate) fn agrees(question: &str) -> bool {
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let is_read = io::stdin().read_line(&mut answer).is_ok();
+    if !stdin_is_terminal() {
+        eprintln!();
+    }
+    is_read && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES")
+}
+
 /// Writes control characters as `\n`, `\u{1b}` and the like: a name from an image or registry must not steer a terminal.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     escaped_but(text, &[])

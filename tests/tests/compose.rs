@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tests::Output;
 use tests::Ply;
+use tests::kill_9;
 
 /// An engine with busybox, and a directory with a project's files.
 struct Situation {
@@ -382,26 +383,28 @@ fn a_dependency_that_fails_is_told_and_nothing_starts_after_it() {
 
 #[test]
 fn an_up_or_down_that_is_killed_is_repaired_by_the_next_one() {
-    let file = |seconds: u32| {
+    let file = |number: u32| {
         let one = |name: &str| {
             format!(
-                "  {name}:\n    image: busybox\n    init: true\n    command: sleep {seconds}\n    volumes: ['/kept', 'data:/data']\n"
+                "  {name}:\n    image: busybox\n    init: true\n    command: sleep {}\n    volumes: ['/kept', 'data:/data']\n",
+                1000 + number
             )
         };
+        // Now and then the network is to be another one.
         format!(
-            "services:\n{}{}{}volumes: {{data: }}\n",
+            "services:\n{}{}{}volumes: {{data: }}\nnetworks: {{default: {{labels: {{kind: '{}'}}}}}}\n",
             one("a"),
             one("b"),
-            one("c")
+            one("c"),
+            number / 5
         )
     };
-    let situation = Situation::new(&[("compose.yaml", &file(1000))]);
-    for round in 0..12u32 {
-        situation.write("compose.yaml", &file(1000 + round));
-        let verb: &[&str] = if round % 4 == 3 {
-            &["compose", "down"]
-        } else {
-            &["compose", "up", "-d"]
+    let situation = Situation::new(&[("compose.yaml", &file(0))]);
+    for round in 0..32u32 {
+        situation.write("compose.yaml", &file(round));
+        let verb: &[&str] = match round % 8 {
+            3 | 7 => &["compose", "down", "-v"],
+            _ => &["compose", "up", "-d"],
         };
         let mut command = situation.ply.command(verb);
         command.current_dir(situation.ply.path("app"));
@@ -410,27 +413,38 @@ fn an_up_or_down_that_is_killed_is_repaired_by_the_next_one() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .expect("ply runs");
-        // Each round is killed a little later.
-        let deadline = Instant::now() + Duration::from_millis(u64::from(round) * 17);
+        // Each round is killed at another moment.
+        let deadline = Instant::now() + Duration::from_millis(u64::from(round * 67 % 251));
         while Instant::now() < deadline && child.try_wait().expect("a child").is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
         let _ = child.kill();
         child.wait().expect("it ends");
-    }
-    situation.compose(&["up", "-d"]).ok();
-    assert_eq!(situation.names(), ["app-a-1", "app-b-1", "app-c-1"]);
-    assert_eq!(situation.compose(&["ps", "--services"]).ok(), "a\nb\nc");
-    for name in situation.names() {
-        assert!(
-            situation
-                .ply
-                .inspect(&name, "{{.Config.Cmd}}")
-                .contains("1011")
-        );
+        if round % 4 == 1 {
+            situation.compose(&["up", "-d"]).ok();
+            assert_eq!(
+                situation.names(),
+                ["app-a-1", "app-b-1", "app-c-1"],
+                "{round}"
+            );
+            let running = situation.compose(&["ps", "-q"]);
+            assert_eq!(running.ok().lines().count(), 3, "{round}");
+            for name in situation.names() {
+                let command = situation.ply.inspect(&name, "{{.Config.Cmd}}");
+                assert!(command.contains(&(1000 + round).to_string()), "{command}");
+            }
+            let template = "{{.Labels.kind}}";
+            let kind = ["network", "inspect", "-f", template, "app_default"];
+            assert_eq!(situation.ply.run(&kind).ok(), (round / 5).to_string());
+        }
     }
     situation.compose(&["down", "-v"]).ok();
     assert!(situation.names().is_empty());
+    let networks = situation
+        .ply
+        .run(&["network", "ls", "--format", "{{.Name}}"]);
+    assert!(!networks.ok().contains("app_"), "{networks:?}");
+    assert_eq!(situation.ply.run(&["volume", "ls", "-q"]).ok(), "");
 }
 
 #[test]
@@ -600,9 +614,9 @@ networks:
         "exec",
         "-T",
         "apart",
-        "wget",
-        "-T",
+        "timeout",
         "5",
+        "wget",
         "-qO-",
         "http://web/",
     ]);
@@ -623,4 +637,515 @@ networks:
     assert!(networks().contains("app_front") && networks().contains("app_back"));
     situation.compose(&["down"]).ok();
     assert!(!networks().contains("app_"), "{}", networks());
+}
+
+#[test]
+fn an_application_waits_for_its_database_whose_rows_outlive_down_and_up() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        "services:
+  db:
+    image: postgres
+    init: true
+    user: postgres
+    environment: &place {PGDATA: /data/db, PATH: '/usr/lib/postgresql/15/bin:/bin'}
+    command:
+      - sh
+      - -c
+      - >-
+        test -e $$PGDATA/PG_VERSION || initdb --auth=trust --no-sync --locale=C -E UTF8 >/dev/null || exit 1;
+        exec postgres -c listen_addresses='*' -c unix_socket_directories=/tmp -c hba_file=/etc/hba
+    configs: [{source: hba, target: /etc/hba}]
+    volumes: ['rows:/data']
+    stop_signal: SIGINT
+    healthcheck: {test: pg_isready -h 127.0.0.1, interval: 0.2s, timeout: 10s, retries: 300}
+  app:
+    image: postgres
+    user: postgres
+    environment:
+      <<: *place
+      PGHOST: db
+      PGOPTIONS: '-c client_min_messages=warning'
+    entrypoint: ['psql', '-v', 'ON_ERROR_STOP=1', '-qAt', '-c']
+    command:
+      - >-
+        create table if not exists seen (at serial, what text); insert into seen (what) values ('a row');
+        select count(*), min(what) from seen
+    depends_on: {db: {condition: service_healthy}}
+volumes: {rows: }
+configs: {hba: {file: ./hba.conf}}
+",
+    ), (
+        "hba.conf",
+        "local all all trust\nhost all all samenet trust\nhost all all 127.0.0.1/32 trust\n",
+    )]);
+    let tar = tests::postgres_tar().display().to_string();
+    situation.ply.run(&["import", &tar, "postgres"]).ok();
+    let said = |text: &str| {
+        let wanted = format!("app-1  | {text}\n");
+        eventually(&wanted, || {
+            situation.compose(&["logs", "app"]).out == wanted
+        });
+    };
+    let up = situation.compose(&["up", "-d"]);
+    up.ok();
+    let position = |words: &str| {
+        up.err
+            .find(words)
+            .unwrap_or_else(|| panic!("{words}: {up:?}"))
+    };
+    assert!(position("app-db-1  Healthy") < position("app-app-1  Starting"));
+    said("1|a row");
+    situation.compose(&["down"]).ok();
+    situation.compose(&["up", "-d"]).ok();
+    said("2|a row");
+    // One that was killed recovers.
+    kill_9(situation.ply.monitor_of("app-db-1"));
+    situation.compose(&["down", "--remove-orphans"]).ok();
+    situation.compose(&["up", "-d"]).ok();
+    said("3|a row");
+    situation.compose(&["down", "-v"]).ok();
+    assert_eq!(situation.ply.run(&["volume", "ls", "-q"]).ok(), "");
+    situation.compose(&["up", "-d"]).ok();
+    said("1|a row");
+    situation.compose(&["down", "-v"]).ok();
+}
+
+#[test]
+fn block_and_memory_settings_reach_the_container() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        "services:
+  a:
+    image: busybox
+    command: 'true'
+    mem_swappiness: 10
+    oom_kill_disable: true
+    blkio_config:
+      weight: 300
+      weight_device: [{path: /dev/null, weight: 400}]
+      device_read_bps: [{path: /dev/null, rate: '12mb'}]
+      device_write_bps: [{path: /dev/null, rate: 0}]
+      device_write_iops: [{path: /dev/null, rate: 30}]
+",
+    )]);
+    situation.compose(&["create"]).ok();
+    let shown = situation.ply.inspect("app-a-1", "{{json .HostConfig}}");
+    for field in [
+        "\"BlkioWeight\":300",
+        "\"BlkioWeightDevice\":[{\"Path\":\"/dev/null\",\"Weight\":400}]",
+        "\"BlkioDeviceReadBps\":[{\"Path\":\"/dev/null\",\"Rate\":12582912}]",
+        "\"BlkioDeviceWriteBps\":null",
+        "\"BlkioDeviceWriteIOps\":[{\"Path\":\"/dev/null\",\"Rate\":30}]",
+        "\"MemorySwappiness\":10",
+        "\"OomKillDisable\":true",
+    ] {
+        assert!(shown.contains(field), "{field}: {shown}");
+    }
+    // They are set before it starts: what is no block device has no rates.
+    let up = situation.compose(&["up", "-d"]);
+    up.fails(1, "/dev/null: block device required");
+    situation.compose(&["down"]).ok();
+    for (key, words) in [
+        (
+            "mem_swappiness: 101",
+            "Invalid value: 101, valid memory swappiness range is 0-100",
+        ),
+        (
+            "blkio_config: {weight: 5}",
+            "Range of blkio weight is from 10 to 1000",
+        ),
+    ] {
+        let file = format!("services:\n  a:\n    {IDLE}    {key}\n");
+        situation.write("compose.yaml", &file);
+        situation.compose(&["up", "-d"]).fails(1, words);
+    }
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn hooks_are_run_after_a_start_and_before_a_stop() {
+    let file = |code: u8| {
+        format!(
+            "services:
+  a:
+    {IDLE}    volumes: ['data:/data']
+    post_start:
+      - command: sh -c 'echo $$WHO $$(id -un) $$(pwd)'
+        environment: [WHO=hook]
+        user: web
+        working_dir: /tmp
+      - command: ['sh', '-c', 'echo started >> /data/seen']
+    pre_stop:
+      - {{command: sh -c 'echo stopping >> /data/seen; exit {code}'}}
+volumes: {{data: {{name: seen}}}}
+"
+        )
+    };
+    let situation = Situation::new(&[("compose.yaml", &file(0))]);
+    let seen = || {
+        let volume = situation.ply.root().join("volumes/seen/_data/seen");
+        fs::read_to_string(volume)
+            .expect("a file")
+            .replace('\n', " ")
+    };
+    let up = situation.compose(&["up", "-d"]);
+    up.ok();
+    assert!(up.err.contains("a-1 ->  | hook web /tmp\n"), "{up:?}");
+    assert_eq!(seen(), "started ");
+    situation.compose(&["restart"]).ok();
+    assert_eq!(seen(), "started stopping started ");
+    situation.compose(&["stop"]).ok();
+    situation.compose(&["start"]).ok();
+    situation.compose(&["up", "-d", "--force-recreate"]).ok();
+    let so_far = "started stopping started stopping started stopping started ";
+    assert_eq!(seen(), so_far);
+    // A stop that its hook forbids does not come about; one of what has ended needs none.
+    situation.write("compose.yaml", &file(3));
+    let down = situation.compose(&["down"]);
+    down.fails(1, "a hook exited with status 3");
+    assert_eq!(
+        situation.ply.inspect("app-a-1", "{{.State.Status}}"),
+        "running"
+    );
+    situation.compose(&["kill"]).ok();
+    situation.compose(&["down"]).ok();
+    assert_eq!(seen(), format!("{so_far}stopping "));
+    situation.write(
+        "compose.yaml",
+        &format!("services:\n  a:\n    {IDLE}    post_start: [{{command: sh -c 'exit 4'}}]\n"),
+    );
+    let up = situation.compose(&["up", "-d"]);
+    up.fails(1, "a hook exited with status 4");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn what_this_engine_has_none_of_is_refused_or_told_of() {
+    let situation = Situation::new(&[]);
+    let up = |key: &str| {
+        let file = format!("services:\n  a:\n    {IDLE}    {key}\n");
+        situation.write("compose.yaml", &file);
+        situation.compose(&["up", "-d"])
+    };
+    for (key, words) in [
+        (
+            "gpus: all",
+            "service \"a\": could not select device driver \"\" with capabilities: [[gpu]]",
+        ),
+        (
+            "deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu, utility]}]}}}",
+            "could not select device driver \"nvidia\" with capabilities: [[gpu utility]]",
+        ),
+        ("models: [llm]", "'models' requires a model runner"),
+        ("provider: {type: cloud}", "unsupported provider \"cloud\""),
+        (
+            "storage_opt: {size: 1G}",
+            "storage_opt is not supported by the storage driver",
+        ),
+        (
+            "cpu_rt_runtime: 95000",
+            "kernel does not support CPU real-time scheduler",
+        ),
+        ("runtime: kata", "unknown or invalid runtime name: kata"),
+        ("isolation: hyperv", "invalid isolation 'hyperv' on linux"),
+        ("cgroup_parent: x", "cgroup_parent \"x\" is not supported"),
+        (
+            "use_api_socket: true",
+            "use_api_socket: the engine has no socket to show",
+        ),
+        (
+            "networks: {default: {interface_name: x}}",
+            "networks.default.interface_name is not supported",
+        ),
+        (
+            "post_start: [{user: x}]",
+            "services.a.post_start[0] missing property 'command'",
+        ),
+    ] {
+        let refused = up(key);
+        refused.fails(1, words);
+        assert_eq!(refused.err.lines().count(), 1, "{refused:?}");
+        assert!(situation.names().is_empty(), "{key}");
+    }
+    for key in [
+        "develop: {watch: []}",
+        "cpu_rt_runtime: 0",
+        "isolation: default",
+        "gpus: []",
+    ] {
+        let up = up(key);
+        up.ok();
+        assert!(!up.err.contains("WARN"), "{key}: {up:?}");
+    }
+    let told = up("cpu_percent: 50");
+    told.ok();
+    assert!(
+        told.err
+            .contains("services.a.cpu_percent has no effect here and is ignored"),
+        "{told:?}"
+    );
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn changed_networks_are_made_anew_and_changed_volumes_asked_about() {
+    let file = |subnet: u8, label: u8| {
+        format!(
+            "services:
+  a:
+    {IDLE}    networks: [n]
+    volumes: ['v:/data']
+  b:
+    {IDLE}networks: {{n: {{ipam: {{config: [{{subnet: 10.231.{subnet}.0/24, aux_addresses: {{x: 10.231.{subnet}.2}}}}]}}}}}}
+volumes: {{v: {{labels: {{made: '{label}'}}}}}}
+"
+        )
+    };
+    let situation = Situation::new(&[("compose.yaml", &file(1, 1))]);
+    let address = || {
+        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        situation.ply.inspect("app-a-1", template)
+    };
+    let label = || {
+        let shown = ["volume", "inspect", "-f", "{{.Labels.made}}", "app_v"];
+        situation.ply.run(&shown).ok().to_owned()
+    };
+    situation.compose(&["up", "-d"]).ok();
+    assert_eq!(address(), "10.231.1.3");
+    let before = situation.ids();
+    let again = situation.compose(&["up", "-d"]);
+    assert!(!again.err.contains("Network"), "{again:?}");
+
+    situation.write("compose.yaml", &file(2, 1));
+    let up = situation.compose(&["up", "-d"]);
+    up.ok();
+    for line in [
+        "Network app_n  Removed",
+        "Network app_n  Created",
+        "app-a-1  Started",
+    ] {
+        assert!(up.err.contains(line), "{up:?}");
+    }
+    assert!(!up.err.contains("app-b-1  St"), "{up:?}");
+    assert_eq!(address(), "10.231.2.3");
+    assert_eq!(situation.ids()[1], before[1]);
+
+    situation
+        .compose(&["exec", "-T", "a", "touch", "/data/kept"])
+        .ok();
+    situation.write("compose.yaml", &file(2, 2));
+    let up = situation.compose(&["up", "-d"]);
+    up.ok();
+    let question = "Volume \"app_v\" exists but doesn't match configuration in compose file. Recreate (data will be \
+                    lost)?";
+    assert!(up.err.contains(question), "{up:?}");
+    assert_eq!(label(), "1");
+    situation
+        .compose(&["exec", "-T", "a", "test", "-e", "/data/kept"])
+        .ok();
+    situation.compose(&["up", "-d", "-y"]).ok();
+    assert_eq!(label(), "2");
+    let kept = situation.compose(&["exec", "-T", "a", "test", "-e", "/data/kept"]);
+    assert_eq!(kept.code, 1);
+
+    // Somebody else on the network keeps it.
+    let guest = [
+        "run",
+        "-d",
+        "--name",
+        "guest",
+        "--network",
+        "app_n",
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    situation.ply.run(&guest).ok();
+    situation.write("compose.yaml", &file(3, 2));
+    situation
+        .compose(&["up", "-d"])
+        .fails(1, "error while removing network: network app_n id");
+    situation.ply.run(&["rm", "-f", "guest"]).ok();
+    situation.compose(&["up", "-d"]).ok();
+    assert_eq!(address(), "10.231.3.3");
+    situation.compose(&["down", "-v"]).ok();
+}
+
+#[test]
+fn a_dry_run_tells_of_the_steps_and_takes_none() {
+    let file = format!(
+        "services:\n  a:\n    {IDLE}    depends_on: {{b: {{condition: service_healthy}}}}\n    networks: [n]\n    volumes: ['v:/v']\n  b:\n    build: nowhere\nnetworks: {{n: }}\nvolumes: {{v: }}\n"
+    );
+    let situation = Situation::new(&[("compose.yaml", &file)]);
+    let up = situation.compose(&["--dry-run", "up", "-d"]);
+    up.ok();
+    let mut lines: Vec<&str> = up.err.lines().filter(|it| !it.ends_with("ing")).collect();
+    lines.sort_unstable();
+    let told = |id: &str, text: &str| format!(" DRY-RUN MODE -  {id}  {text}");
+    assert_eq!(
+        lines,
+        [
+            told("Container app-a-1", "Created"),
+            told("Container app-a-1", "Started"),
+            told("Container app-b-1", "Created"),
+            told("Container app-b-1", "Started"),
+            told("Network app_default", "Created"),
+            told("Network app_n", "Created"),
+            told("Service b", "Built"),
+            told("Volume \"app_v\"", "Created"),
+        ]
+    );
+    assert!(situation.names().is_empty());
+    assert_eq!(situation.ply.run(&["volume", "ls", "-q"]).ok(), "");
+
+    situation.write("compose.yaml", &format!("services:\n  a:\n    {IDLE}"));
+    situation.compose(&["up", "-d"]).ok();
+    let before = situation.ids();
+    for (verb, line) in [
+        (
+            vec!["up", "-d", "--force-recreate"],
+            "Container app-a-1  Recreated",
+        ),
+        (vec!["restart"], "Container app-a-1  Started"),
+        (vec!["pause"], "Container app-a-1  Paused"),
+        (vec!["kill"], "Container app-a-1  Killed"),
+        (vec!["stop"], "Container app-a-1  Stopped"),
+        (vec!["down"], "Network app_default  Removed"),
+    ] {
+        let told = situation.compose(&[vec!["--dry-run"], verb].concat());
+        told.ok();
+        assert!(told.err.contains(line), "{told:?}");
+        assert_eq!(situation.ids(), before);
+        assert_eq!(
+            situation.ply.inspect("app-a-1", "{{.State.Status}}"),
+            "running"
+        );
+    }
+    situation
+        .compose(&["--dry-run", "exec", "-T", "a", "true"])
+        .fails(1, "--dry-run");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn names_are_as_of_old_where_that_is_asked_for_and_work_can_be_one_by_one() {
+    let file = format!(
+        "services:\n  a:\n    {IDLE}  b:\n    {IDLE}  c: {{build: {{dockerfile_inline: FROM busybox}}}}\n"
+    );
+    let situation = Situation::new(&[("compose.yaml", &file)]);
+    let flags = ["--compatibility", "--parallel", "1"];
+    situation
+        .compose(&[&flags[..], &["up", "-d", "--scale", "b=2"]].concat())
+        .ok();
+    assert_eq!(
+        situation.names(),
+        ["app_a_1", "app_b_1", "app_b_2", "app_c_1"]
+    );
+    let images = situation
+        .ply
+        .run(&["images", "--format", "{{.Repository}}"]);
+    assert!(images.ok().contains("app_c"), "{images:?}");
+    situation
+        .compose(&[&flags[..], &["down", "--rmi", "local"]].concat())
+        .ok();
+    assert!(situation.names().is_empty());
+    let images = situation
+        .ply
+        .run(&["images", "--format", "{{.Repository}}"]);
+    assert_eq!(images.ok(), "busybox");
+    situation
+        .compose(&["--parallel", "x", "ps"])
+        .fails(125, "invalid argument \"x\" for \"--parallel\" flag");
+}
+
+#[test]
+fn services_share_namespaces_and_know_each_other_by_links() {
+    let file = |seconds: u32| {
+        format!(
+            "services:
+  web:
+    image: busybox
+    init: true
+    command: sh -c 'mkdir /www; echo hello > /www/index.html; httpd -f -p 80 -h /www; sleep {seconds}'
+    ipc: shareable
+    healthcheck: {{test: wget -qO- http://127.0.0.1/, interval: 0.1s}}
+  beside:
+    {IDLE}    network_mode: service:web
+    pid: service:web
+    ipc: service:web
+  linked:
+    {IDLE}    links: ['web:site', web]
+    depends_on: {{web: {{condition: service_healthy}}}}
+"
+        )
+    };
+    let situation = Situation::new(&[("compose.yaml", &file(1))]);
+    let get = |service: &str, url: &str| {
+        let command = ["exec", "-T", service, "wget", "-qO-", url];
+        situation.compose(&command).out
+    };
+    for round in 1..3 {
+        situation.write("compose.yaml", &file(round));
+        situation.compose(&["up", "-d"]).ok();
+        eventually("it serves beside", || {
+            get("beside", "http://127.0.0.1/") == "hello\n"
+        });
+        assert_eq!(get("linked", "http://site/"), "hello\n", "{round}");
+        assert_eq!(get("linked", "http://web/"), "hello\n", "{round}");
+        assert_eq!(get("beside", "http://site/"), "", "{round}");
+        let programs = situation.compose(&["exec", "-T", "beside", "ps", "-o", "args"]);
+        assert!(programs.ok().contains("httpd -f"), "{programs:?}");
+    }
+    // The server's restart leaves the other one in a network that is gone: it is restarted too.
+    situation.compose(&["restart", "web"]).ok();
+    eventually("it serves beside again", || {
+        get("beside", "http://127.0.0.1/") == "hello\n"
+    });
+    situation.compose(&["down"]).ok();
+
+    situation.write(
+        "compose.yaml",
+        &format!("services:\n  a:\n    {IDLE}    network_mode: service:nobody\n"),
+    );
+    situation
+        .compose(&["up", "-d"])
+        .fails(1, "service \"a\" depends on undefined service \"nobody\"");
+}
+
+#[test]
+fn a_build_has_what_its_service_asks_for() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        "services:
+  a:
+    image: made
+    build:
+      context: .
+      ssh: ['mine=./agent.sock']
+      shm_size: 8m
+      ulimits: {nofile: {soft: 111, hard: 222}}
+      extra_hosts: ['somewhere=10.1.2.3']
+      entitlements: [security.insecure]
+      cache_to: ['type=local,dest=cache']
+      cache_from: ['type=local,src=cache']
+      dockerfile_inline: |
+        FROM busybox
+        RUN --mount=type=ssh,id=mine test -S $$SSH_AUTH_SOCK && echo agent >> /seen
+        RUN df -m /dev/shm | tail -n1 | tr -s ' ' | cut -d' ' -f2 >> /seen
+        RUN ulimit -Sn >> /seen; ulimit -Hn >> /seen; grep somewhere /etc/hosts | cut -f1 >> /seen
+        RUN --security=insecure test -e /proc/self && echo insecure >> /seen
+        CMD [\"cat\", \"/seen\"]
+",
+    )]);
+    let socket = situation.ply.path("app").join("agent.sock");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    situation.compose(&["build"]).ok();
+    let said = situation.ply.run(&["run", "--rm", "made"]);
+    assert_eq!(said.ok(), "agent\n8\n111\n222\n10.1.2.3\ninsecure");
+    assert!(situation.ply.path("app/cache/index.json").exists());
+    fs::remove_file(&socket).expect("removed");
+    situation
+        .compose(&["build"])
+        .fails(1, "agent.sock: no such file or directory");
 }

@@ -1,7 +1,7 @@
 //! `ply build`
 
 mod context;
-mod fields;
+pub(crate) mod fields;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -38,6 +38,7 @@ use crate::compose::LoadError;
 use crate::compose::down::Remains;
 use crate::compose::members;
 use crate::compose::members::Member;
+use crate::compose::order;
 use crate::compose::project::Options;
 use crate::compose::project::Place;
 use crate::compose::project::Project;
@@ -54,12 +55,28 @@ pub(crate) struct Args {
     /// When to use colours and move the cursor: `auto`, `never`, `always`
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     ansi: String,
+    /// Name containers and images as version 1 of Compose did
+    #[arg(long)]
+    compatibility: bool,
+    /// Tell the steps but take none
+    #[arg(long)]
+    dry_run: bool,
     /// Read variables from a file instead of `.env`
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
     /// Compose file; several are put over one another
     #[arg(short, long, value_name = "FILE")]
     file: Vec<PathBuf>,
+    /// Do no more than so many things at once; -1 is no limit
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "COMPOSE_PARALLEL_LIMIT",
+        hide_env = true,
+        default_value_t = -1,
+        allow_hyphen_values = true
+    )]
+    parallel: i64,
     /// Enable services of a profile
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
@@ -109,6 +126,20 @@ enum Command {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    if let Ok(number) = usize::try_from(args.parallel)
+        && number > 0
+    {
+        order::limit(number);
+    }
+    let is_refused = matches!(
+        args.command,
+        Command::Cp(_) | Command::Exec(_) | Command::Push(_) | Command::Run(_)
+    );
+    if args.dry_run && is_refused {
+        return Err(CommandError::failed(
+            "--dry-run: there is nothing to tell of cp, exec, push and run but what they do",
+        ));
+    }
     let access = Access {
         options: Options {
             files: args.file,
@@ -118,7 +149,9 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             directory: args.project_directory,
             no_interpolation: false,
             keep_unused: args.all_resources,
+            compatible: args.compatibility,
         },
+        is_dry_run: args.dry_run,
         progress: match args.ansi.as_str() {
             "never" if args.progress == "auto" => "plain".to_owned(),
             _ => args.progress,
@@ -163,6 +196,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
 struct Access<'a> {
     options: Options,
     progress: String,
+    is_dry_run: bool,
     has_colours: bool,
     context: &'a Context,
 }
@@ -173,7 +207,10 @@ impl Access<'_> {
     }
 
     fn report(&self) -> Report {
-        Report::new(&self.progress)
+        match self.is_dry_run {
+            true => Report::of_dry_run(&self.progress),
+            false => Report::new(&self.progress),
+        }
     }
 
     /// Loads the project; the services are wanted whatever their profiles.
@@ -203,20 +240,7 @@ impl Access<'_> {
         services: &[String],
     ) -> Result<(String, Vec<Member>), CommandError> {
         let (name, project) = self.name()?;
-        let mut members = members::of_project(engine, &name)?;
-        for service in services {
-            let is_known = members.iter().any(|member| &member.service == service)
-                || project
-                    .as_ref()
-                    .is_some_and(|it| it.services.contains_key(service));
-            if !is_known {
-                return Err(CommandError::failed(LoadError::NoService(service.clone())));
-            }
-        }
-        members.retain(|member| match services.is_empty() {
-            true => !member.is_one_off,
-            false => !member.is_one_off && services.contains(&member.service),
-        });
+        let members = members_of(engine, &name, project.as_ref(), services)?;
         Ok((name, members))
     }
 
@@ -227,15 +251,38 @@ impl Access<'_> {
         work: impl Fn(&Remains<'_>, &Member) -> Result<(), CommandError> + Sync,
     ) -> Result<ExitCode, CommandError> {
         let engine = self.engine()?;
-        let (name, members) = self.members(&engine, services)?;
+        let (name, project) = self.name()?;
+        let members = members_of(&engine, &name, project.as_ref(), services)?;
         let report = self.report();
         let remains = Remains {
             engine: &engine,
             name: &name,
-            project: None,
+            project: project.as_ref(),
             report: &report,
         };
         remains.backwards(&members, |member| work(&remains, member))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Returns the containers of a project's services, which are all if none is named.
+fn members_of(
+    engine: &Engine,
+    name: &str,
+    project: Option<&Project>,
+    services: &[String],
+) -> Result<Vec<Member>, CommandError> {
+    let mut members = members::of_project(engine, name)?;
+    for service in services {
+        let is_known = members.iter().any(|member| &member.service == service)
+            || project.is_some_and(|it| it.services.contains_key(service));
+        if !is_known {
+            return Err(CommandError::failed(LoadError::NoService(service.clone())));
+        }
+    }
+    members.retain(|member| match services.is_empty() {
+        true => !member.is_one_off,
+        false => !member.is_one_off && services.contains(&member.service),
+    });
+    Ok(members)
 }

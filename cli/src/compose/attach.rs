@@ -154,7 +154,11 @@ impl Composition<'_> {
     }
 
     /// Stops containers, those that need others first.
-    fn stop_all(&self, own: &[Member], timeout: Option<i64>) -> Result<(), CommandError> {
+    pub(crate) fn stop_all(
+        &self,
+        own: &[Member],
+        timeout: Option<i64>,
+    ) -> Result<(), CommandError> {
         let services: Vec<String> = self.project.services.keys().cloned().collect();
         order::in_order(&order::reversed(&self.needs(&services)), |name| {
             let members: Vec<&Member> = own.iter().filter(|it| it.service == name).collect();

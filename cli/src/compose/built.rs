@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use runtime::build::Allow;
 use runtime::build::BuildEvent;
 use runtime::build::BuildOptions;
 use runtime::build::BuildProgress;
@@ -17,11 +18,13 @@ use runtime::reference::Reference;
 
 use super::composition::Composition;
 use super::container;
+use super::limits;
 use super::model::Build;
 use super::model::Service;
 use super::model::filled;
 use super::paths;
 use crate::command_error::CommandError;
+use crate::commands::build_fields;
 
 /// What `build` adds to what the files say.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +33,8 @@ pub(crate) struct Asked {
     pub(crate) no_cache: bool,
     pub(crate) pull: bool,
     pub(crate) quiet: bool,
+    /// Agents by id, as `--ssh` takes them.
+    pub(crate) ssh: Vec<String>,
 }
 
 impl Composition<'_> {
@@ -81,6 +86,10 @@ impl Composition<'_> {
         let image = container::image_of(self.project, name, service);
         let id = format!("Service {name}");
         self.report.begin(&id, "Building");
+        if self.report.is_dry_run() {
+            self.report.done(&id, "Built");
+            return Ok(());
+        }
         self.report.end();
         let mut args = filled(&build.args);
         args.extend(asked.args.clone());
@@ -104,7 +113,13 @@ impl Composition<'_> {
                 .map_err(CommandError::failed)?,
             network: build.network.clone(),
             secrets: self.build_secrets(build),
-            extra_hosts: build.extra_hosts.clone(),
+            agents: agents(build, asked)?,
+            allow: allowed(build)?,
+            extra_hosts: each(&build.extra_hosts, build_fields::extra_host)?,
+            shm_size: build.shm_size.and_then(|size| u64::try_from(size).ok()),
+            ulimits: limits::ulimits(&build.ulimits),
+            cache_from: each(&build.cache_from, build_fields::cache_from)?,
+            cache_to: each(&build.cache_to, build_fields::cache_to)?,
             ..BuildOptions::default()
         };
         let told = Told {
@@ -159,6 +174,44 @@ impl Composition<'_> {
         });
         secrets.collect()
     }
+}
+
+fn each<T>(
+    values: &[String],
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, CommandError> {
+    let read = values.iter().map(|value| read(value));
+    read.collect::<Result<_, _>>().map_err(CommandError::failed)
+}
+
+/// Returns the sockets of agents that steps may be shown.
+fn agents(build: &Build, asked: &Asked) -> Result<BTreeMap<String, PathBuf>, CommandError> {
+    let stated = build.ssh.iter().map(|(id, socket)| match socket {
+        Some(socket) if !socket.is_empty() => format!("{id}={socket}"),
+        _ => id.clone(),
+    });
+    let all: Vec<String> = stated.chain(asked.ssh.iter().cloned()).collect();
+    Ok(each(&all, build_fields::agent)?.into_iter().collect())
+}
+
+/// Returns what steps may ask for beyond their walls.
+fn allowed(build: &Build) -> Result<Allow, CommandError> {
+    let mut allow = Allow {
+        insecure: build.privileged,
+        host_network: false,
+    };
+    for entitlement in &build.entitlements {
+        match entitlement.as_str() {
+            "network.host" => allow.host_network = true,
+            "security.insecure" => allow.insecure = true,
+            other => {
+                return Err(CommandError::failed(format_args!(
+                    "unknown entitlement {other:?}"
+                )));
+            }
+        }
+    }
+    Ok(allow)
 }
 
 fn tags(image: &str, build: &Build) -> Result<Vec<Reference>, CommandError> {

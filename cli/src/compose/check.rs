@@ -22,7 +22,8 @@ pub(crate) fn consistency(project: &Project) -> Result<(), LoadError> {
 }
 
 fn check_service(project: &Project, name: &str, service: &Service) -> Result<(), String> {
-    if service.image.is_none() && service.build.is_none() {
+    let is_provided = project.tree["services"][name]["provider"].is_object();
+    if service.image.is_none() && service.build.is_none() && !is_provided {
         return Err(format!(
             "service {name:?} has neither an image nor a build context specified"
         ));
@@ -86,6 +87,17 @@ fn check_values(name: &str, service: &Service) -> Result<(), String> {
         return Err(
             "healthcheck.test must start either by \"CMD\", \"CMD-SHELL\" or \"NONE\"".to_owned(),
         );
+    }
+    let hooks = [
+        ("post_start", &service.post_start),
+        ("pre_stop", &service.pre_stop),
+    ];
+    for (key, hooks) in hooks {
+        if let Some(number) = hooks.iter().position(|it| it.command.is_none()) {
+            return Err(format!(
+                "services.{name}.{key}[{number}] missing property 'command'"
+            ));
+        }
     }
     if let Some(build) = &service.build
         && build.dockerfile.is_some()

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use runtime::Engine;
-use runtime::container::Container;
 use runtime::container::ContainerError;
-use runtime::sandbox::MountSource;
 
+use super::hooks;
+use super::hooks::Moment;
 use super::members;
 use super::members::Member;
 use super::order::Needs;
@@ -83,6 +83,9 @@ impl Composition<'_> {
 
     /// Ends what an `up` that was killed has left half done: of a container and its replacement one stays.
     pub(crate) fn repair(&self) -> Result<(), CommandError> {
+        if self.report.is_dry_run() {
+            return Ok(());
+        }
         let members = self.members()?;
         for member in &members {
             let Some(replaced) = replaced_by(member) else {
@@ -90,7 +93,8 @@ impl Composition<'_> {
             };
             let old = members.iter().find(|other| other.id() == replaced.id);
             let repaired = match old {
-                Some(_) => self.engine.remove_container(member.id(), true, false),
+                // With the volumes that are its alone: it has never run.
+                Some(_) => self.engine.remove_container(member.id(), true, true),
                 None => self.engine.rename_container(member.id(), replaced.name),
             };
             repaired.map_err(CommandError::failed)?;
@@ -141,6 +145,12 @@ impl Composition<'_> {
         }
         let id = shown(member.name());
         self.report.begin(&id, "Stopping");
+        if self.report.is_dry_run() {
+            self.report.done(&id, "Stopped");
+            return Ok(());
+        }
+        hooks::run(self.engine, self.project, member, Moment::Stopping)
+            .inspect_err(|_| self.report.failed(&id, "Error"))?;
         match self.engine.stop_container(member.id(), None, timeout) {
             Ok(()) => {
                 self.report.done(&id, "Stopped");
@@ -155,7 +165,14 @@ impl Composition<'_> {
     pub(crate) fn remove(&self, member: &Member, with_volumes: bool) -> Result<(), CommandError> {
         let id = shown(member.name());
         self.report.begin(&id, "Removing");
-        match remove(self.engine, &member.container, with_volumes) {
+        if self.report.is_dry_run() {
+            self.report.done(&id, "Removed");
+            return Ok(());
+        }
+        let removed = self
+            .engine
+            .remove_container(member.id(), true, with_volumes);
+        match removed {
             Ok(()) | Err(ContainerError::NoSuchContainer(_)) => {
                 self.report.done(&id, "Removed");
                 Ok(())
@@ -169,26 +186,6 @@ impl Composition<'_> {
         self.report.failed(id, "Error");
         CommandError::failed(error)
     }
-}
-
-/// Removes a container by force; with its anonymous volumes also those that it has from one that it replaced.
-pub(crate) fn remove(
-    engine: &Engine,
-    container: &Container,
-    with_volumes: bool,
-) -> Result<(), ContainerError> {
-    engine.remove_container(container.id.as_str(), true, with_volumes)?;
-    for mount in container.config.mounts.iter().filter(|_| with_volumes) {
-        if let MountSource::Volume(volume) = &mount.source
-            && engine
-                .volume(&volume.name)
-                .is_ok_and(|volume| volume.anonymous)
-        {
-            // Another container's by now, perhaps.
-            let _ = engine.remove_volume(&volume.name, false);
-        }
-    }
-    Ok(())
 }
 
 /// What a container that replaces another one stands for.

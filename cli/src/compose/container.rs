@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use runtime::cgroup::Resources;
 use runtime::container::CreateOptions;
 use runtime::container::Healthcheck;
 use runtime::container::LogConfig;
 use runtime::container::RestartPolicy;
 use runtime::container::nanoseconds;
-use runtime::sandbox::Limit;
 use serde_json::Value;
 use sha2::Digest as _;
 
 use super::labels;
+use super::limits;
 use super::model;
 use super::model::Service;
 use super::project::Project;
@@ -24,13 +23,14 @@ pub(crate) fn name_of(project: &Project, service: &str, number: u32) -> String {
         .services
         .get(service)
         .and_then(|it| it.container_name.clone());
-    own.unwrap_or_else(|| format!("{}-{service}-{number}", project.name))
+    let separator = project.separator;
+    own.unwrap_or_else(|| format!("{}{separator}{service}{separator}{number}", project.name))
 }
 
 /// Returns the name of a service's image: its own, or the one that it is built as.
 pub(crate) fn image_of(project: &Project, name: &str, service: &Service) -> String {
     let own = service.image.clone();
-    own.unwrap_or_else(|| format!("{}-{name}", project.name))
+    own.unwrap_or_else(|| format!("{}{}{name}", project.name, project.separator))
 }
 
 /// Returns a digest over all of a service's configuration that its containers are made of.
@@ -59,7 +59,19 @@ pub(crate) fn config_hash(project: &Project, name: &str) -> String {
             .collect::<Vec<Value>>()
     };
     let sources = [files("secrets"), files("configs")].concat();
-    let text = format!("{}{}", sorted(&tree), sorted(&Value::Array(sources)));
+    digest(&format!(
+        "{}{}",
+        sorted(&tree),
+        sorted(&Value::Array(sources))
+    ))
+}
+
+/// Returns a digest over a network's or volume's configuration.
+pub(crate) fn resource_hash(project: &Project, kind: &str, key: &str) -> String {
+    digest(&sorted(&project.tree[kind][key]).to_string())
+}
+
+fn digest(text: &str) -> String {
     let digest = sha2::Sha256::digest(text.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -149,8 +161,8 @@ pub(crate) fn options(service: &Service, image: &str) -> Result<CreateOptions, C
             .iter()
             .map(|option| crate::commands::with_profile(option))
             .collect::<Result<_, _>>()?,
-        resources: resources(service)?,
-        ulimits: ulimits(service),
+        resources: limits::resources(service)?,
+        ulimits: limits::ulimits(&service.ulimits),
         shm_size: service.shm_size.and_then(|size| u64::try_from(size).ok()),
         group_add: service.group_add.clone(),
         extra_hosts: service.extra_hosts.clone(),
@@ -179,45 +191,6 @@ pub(crate) fn options(service: &Service, image: &str) -> Result<CreateOptions, C
 
 fn duration(text: &str) -> Result<u64, CommandError> {
     nanoseconds(text).ok_or_else(|| CommandError::failed(format_args!("invalid duration {text:?}")))
-}
-
-fn resources(service: &Service) -> Result<Resources, CommandError> {
-    let deploy = service.deploy.as_ref().map(|deploy| &deploy.resources);
-    let limits = deploy.map(|it| &it.limits);
-    let positive = |size: i64| u64::try_from(size).ok().filter(|size| *size > 0);
-    let cpus = match limits.and_then(|limits| limits.cpus.as_deref()) {
-        Some(text) => Some(text.parse::<f64>().map_err(|_| {
-            CommandError::failed(format_args!("failed to parse {text} as a rational number"))
-        })?),
-        None => service.cpus,
-    };
-    let memory = service.mem_limit.or(limits.and_then(|it| it.memory));
-    let reserved = deploy.and_then(|it| it.reservations.memory);
-    let pids = service.pids_limit.or(limits.and_then(|it| it.pids));
-    Ok(Resources {
-        memory: memory.and_then(positive),
-        memory_swap: service.memswap_limit.filter(|swap| *swap != 0),
-        memory_reservation: service.mem_reservation.or(reserved).and_then(positive),
-        nano_cpus: cpus
-            .filter(|cpus| *cpus > 0.0)
-            .map(|cpus| (cpus * 1e9).round() as u64),
-        cpu_period: service.cpu_period.filter(|period| *period > 0),
-        cpu_quota: service.cpu_quota.filter(|quota| *quota != 0),
-        cpu_shares: service.cpu_shares.filter(|shares| *shares > 0),
-        cpuset_cpus: service.cpuset.clone(),
-        pids: pids.and_then(positive),
-        ..Resources::default()
-    })
-}
-
-fn ulimits(service: &Service) -> Vec<Limit> {
-    let number = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
-    let limits = service.ulimits.iter().map(|(name, limit)| Limit {
-        name: name.clone(),
-        soft: number(limit.soft),
-        hard: number(limit.hard),
-    });
-    limits.collect()
 }
 
 fn devices(service: &Service) -> Vec<String> {

@@ -7,9 +7,10 @@ use runtime::container::CreateOptions;
 use super::composition::Composition;
 use super::composition::Recreate;
 use super::composition::Wish;
-use super::composition::remove;
 use super::composition::shown;
 use super::container;
+use super::hooks;
+use super::hooks::Moment;
 use super::labels;
 use super::members::Member;
 use super::model::Service;
@@ -57,6 +58,9 @@ impl Composition<'_> {
         let Some(service) = self.project.services.get(name) else {
             return Ok(());
         };
+        if self.report.is_dry_run() && own.is_empty() {
+            return self.pretend(name, wish.scale.get(name).copied(), service);
+        }
         let recipe = self.recipe(name, service)?;
         let wanted = wish
             .scale
@@ -87,6 +91,28 @@ impl Composition<'_> {
         let stale: Vec<&Member> = own.iter().filter(|member| is_stale(member)).collect();
         order::side_by_side(&stale, |member| self.replace(&recipe, member, wish))?;
         order::side_by_side(&numbers, |number| self.create(&recipe, *number))
+    }
+
+    /// Tells of what making the containers of a service would do: its image, and what it refers to, may not be there.
+    fn pretend(
+        &self,
+        name: &str,
+        wanted: Option<i64>,
+        service: &Service,
+    ) -> Result<(), CommandError> {
+        let wanted = wanted.unwrap_or_else(|| service.replicas());
+        for number in 1..=u32::try_from(wanted).unwrap_or(0) {
+            self.pretend_one(name, number, "Creating", "Created");
+        }
+        Ok(())
+    }
+
+    fn pretend_one(&self, service: &str, number: u32, begun: &str, done: &str) {
+        let name = container::name_of(self.project, service, number);
+        let id = shown(&name);
+        self.report.begin(&id, begun);
+        self.report.done(&id, done);
+        self.report.pretend(service, &name);
     }
 
     /// Returns how the containers of a service are made.
@@ -143,6 +169,10 @@ impl Composition<'_> {
     }
 
     fn create(&self, recipe: &Recipe<'_>, number: u32) -> Result<(), CommandError> {
+        if self.report.is_dry_run() {
+            self.pretend_one(recipe.name, number, "Creating", "Created");
+            return Ok(());
+        }
         let name = container::name_of(self.project, recipe.name, number);
         let id = shown(&name);
         self.report.begin(&id, "Creating");
@@ -164,6 +194,10 @@ impl Composition<'_> {
         member: &Member,
         wish: &Wish,
     ) -> Result<(), CommandError> {
+        if self.report.is_dry_run() {
+            self.pretend_one(recipe.name, member.number, "Recreate", "Recreated");
+            return Ok(());
+        }
         let name = container::name_of(self.project, recipe.name, member.number);
         let id = shown(&name);
         self.report.begin(&id, "Recreate");
@@ -177,10 +211,15 @@ impl Composition<'_> {
         }
         let made = self.engine.create_container(&options);
         let made = made.map_err(|error| self.failed(&id, &error))?;
+        hooks::run(self.engine, self.project, member, Moment::Stopping)
+            .inspect_err(|_| self.report.failed(&id, "Error"))?;
         let replaced = self
             .engine
             .stop_container(member.id(), None, wish.timeout)
-            .and_then(|()| remove(self.engine, &member.container, wish.renew_volumes))
+            .and_then(|()| {
+                self.engine
+                    .remove_container(member.id(), true, wish.renew_volumes)
+            })
             .and_then(|()| self.engine.rename_container(made.as_str(), &name));
         replaced.map_err(|error| self.failed(&id, &error))?;
         self.report.done(&id, "Recreated");

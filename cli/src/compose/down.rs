@@ -6,6 +6,9 @@ use runtime::Engine;
 use runtime::image::ImageError;
 
 use super::composition::shown;
+use super::container;
+use super::hooks;
+use super::hooks::Moment;
 use super::members;
 use super::members::Member;
 use super::order;
@@ -73,6 +76,14 @@ impl Remains<'_> {
     pub(crate) fn stop(&self, member: &Member, timeout: Option<i64>) -> Result<(), CommandError> {
         let id = shown(member.name());
         self.report.begin(&id, "Stopping");
+        if self.report.is_dry_run() {
+            self.report.done(&id, "Stopped");
+            return Ok(());
+        }
+        if let Some(project) = self.project {
+            hooks::run(self.engine, project, member, Moment::Stopping)
+                .inspect_err(|_| self.report.failed(&id, "Error"))?;
+        }
         match self.engine.stop_container(member.id(), None, timeout) {
             Ok(()) | Err(runtime::container::ContainerError::NoSuchContainer(_)) => {
                 self.report.done(&id, "Stopped");
@@ -89,7 +100,14 @@ impl Remains<'_> {
     pub(crate) fn remove(&self, member: &Member, with_volumes: bool) -> Result<(), CommandError> {
         let id = shown(member.name());
         self.report.begin(&id, "Removing");
-        match super::composition::remove(self.engine, &member.container, with_volumes) {
+        if self.report.is_dry_run() {
+            self.report.done(&id, "Removed");
+            return Ok(());
+        }
+        let removed = self
+            .engine
+            .remove_container(member.id(), true, with_volumes);
+        match removed {
             Ok(()) | Err(runtime::container::ContainerError::NoSuchContainer(_)) => {
                 self.report.done(&id, "Removed");
                 Ok(())
@@ -155,14 +173,12 @@ impl Remains<'_> {
 
     /// Removes the services' images: all, or those that have no name of their own.
     fn remove_images(&self, kind: &str, members: &[Member]) -> Result<bool, CommandError> {
-        let services = self.project.iter().flat_map(|project| &project.services);
-        let mut names: BTreeSet<String> = services
-            .filter(|(_, service)| kind == "all" || service.image.is_none())
-            .map(|(name, service)| match &service.image {
-                Some(image) => image.clone(),
-                None => format!("{}-{name}", self.name),
-            })
-            .collect();
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        if let Some(project) = self.project {
+            let services = project.services.iter();
+            let services = services.filter(|(_, service)| kind == "all" || service.image.is_none());
+            names.extend(services.map(|(name, it)| container::image_of(project, name, it)));
+        }
         if self.project.is_none() {
             let images = members
                 .iter()
@@ -172,6 +188,14 @@ impl Remains<'_> {
         let mut found = false;
         for name in &names {
             let id = format!("Image {name}");
+            if self.report.is_dry_run() {
+                let is_here = self.engine.image(name).is_ok();
+                if is_here {
+                    self.report.done(&id, "Removed");
+                    found = true;
+                }
+                continue;
+            }
             match self.engine.remove_image(name, false) {
                 Ok(_) => {
                     self.report.done(&id, "Removed");

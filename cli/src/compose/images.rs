@@ -69,6 +69,10 @@ impl Composition<'_> {
         let reference: Reference = image.parse().map_err(CommandError::failed)?;
         let reference = reference.or_latest();
         self.report.begin(name, "Pulling");
+        if self.report.is_dry_run() {
+            self.report.done(name, "Pulled");
+            return Ok(());
+        }
         if hello_world::is_meant(&reference) {
             hello_world::load(self.engine).map_err(|error| self.failed(name, &error))?;
         } else {

@@ -54,9 +54,10 @@ impl Member {
 
     /// Returns the name without the project's, for the logs: `web-1`.
     pub(crate) fn short_name(&self) -> String {
-        let prefix = format!("{}-", self.label(labels::PROJECT));
         let name = self.name();
-        name.strip_prefix(&prefix).unwrap_or(name).to_owned()
+        let rest = name.strip_prefix(self.label(labels::PROJECT));
+        let rest = rest.and_then(|rest| rest.strip_prefix(['-', '_']));
+        rest.unwrap_or(name).to_owned()
     }
 
     /// Returns the services that its service needs: a label, so that they are known without a file.

@@ -17,6 +17,7 @@ use super::short_forms;
 pub(crate) struct Service {
     pub(crate) annotations: BTreeMap<String, Option<String>>,
     pub(crate) attach: Option<bool>,
+    pub(crate) blkio_config: Option<Blkio>,
     pub(crate) build: Option<Build>,
     pub(crate) cap_add: Vec<String>,
     pub(crate) cap_drop: Vec<String>,
@@ -60,13 +61,17 @@ pub(crate) struct Service {
     pub(crate) mem_reservation: Option<i64>,
     #[serde(deserialize_with = "bytes")]
     pub(crate) memswap_limit: Option<i64>,
+    pub(crate) mem_swappiness: Option<u64>,
     pub(crate) network_mode: Option<String>,
     pub(crate) networks: BTreeMap<String, Option<Attachment>>,
+    pub(crate) oom_kill_disable: bool,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) pid: Option<String>,
     pub(crate) pids_limit: Option<i64>,
     pub(crate) platform: Option<String>,
     pub(crate) ports: Vec<Port>,
+    pub(crate) post_start: Vec<Hook>,
+    pub(crate) pre_stop: Vec<Hook>,
     pub(crate) privileged: bool,
     pub(crate) profiles: Vec<String>,
     pub(crate) pull_policy: Option<String>,
@@ -84,6 +89,7 @@ pub(crate) struct Service {
     pub(crate) tmpfs: Vec<String>,
     pub(crate) tty: bool,
     pub(crate) ulimits: BTreeMap<String, Ulimit>,
+    pub(crate) use_api_socket: bool,
     pub(crate) user: Option<String>,
     pub(crate) userns_mode: Option<String>,
     pub(crate) uts: Option<String>,
@@ -139,18 +145,63 @@ pub(crate) struct Build {
     pub(crate) additional_contexts: BTreeMap<String, Option<String>>,
     pub(crate) args: BTreeMap<String, Option<String>>,
     pub(crate) cache_from: Vec<String>,
+    pub(crate) cache_to: Vec<String>,
     pub(crate) context: String,
     pub(crate) dockerfile: Option<String>,
     pub(crate) dockerfile_inline: Option<String>,
+    pub(crate) entitlements: Vec<String>,
     pub(crate) extra_hosts: Vec<String>,
     pub(crate) labels: BTreeMap<String, Option<String>>,
     pub(crate) network: Option<String>,
     pub(crate) no_cache: bool,
     pub(crate) platforms: Vec<String>,
+    pub(crate) privileged: bool,
     pub(crate) pull: bool,
     pub(crate) secrets: Vec<FileMount>,
+    #[serde(deserialize_with = "bytes")]
+    pub(crate) shm_size: Option<i64>,
+    pub(crate) ssh: BTreeMap<String, Option<String>>,
     pub(crate) tags: Vec<String>,
     pub(crate) target: Option<String>,
+    pub(crate) ulimits: BTreeMap<String, Ulimit>,
+}
+
+/// A command that is run in a container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Hook {
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) environment: BTreeMap<String, Option<String>>,
+    pub(crate) privileged: bool,
+    pub(crate) user: Option<String>,
+    pub(crate) working_dir: Option<String>,
+}
+
+/// What a container may do with block devices.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Blkio {
+    pub(crate) weight: Option<u64>,
+    pub(crate) weight_device: Vec<WeightDevice>,
+    pub(crate) device_read_bps: Vec<ThrottleDevice>,
+    pub(crate) device_write_bps: Vec<ThrottleDevice>,
+    pub(crate) device_read_iops: Vec<ThrottleDevice>,
+    pub(crate) device_write_iops: Vec<ThrottleDevice>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct WeightDevice {
+    pub(crate) path: String,
+    pub(crate) weight: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ThrottleDevice {
+    pub(crate) path: String,
+    #[serde(deserialize_with = "bytes")]
+    pub(crate) rate: Option<i64>,
 }
 
 /// A secret or config in a container.
@@ -272,6 +323,7 @@ pub(crate) struct Logging {
 #[serde(default)]
 pub(crate) struct Attachment {
     pub(crate) aliases: Vec<String>,
+    pub(crate) gw_priority: f64,
     pub(crate) ipv4_address: Option<String>,
     pub(crate) ipv6_address: Option<String>,
     pub(crate) mac_address: Option<String>,
@@ -340,8 +392,10 @@ pub(crate) struct Network {
     pub(crate) driver: Option<String>,
     pub(crate) driver_opts: BTreeMap<String, Option<String>>,
     pub(crate) ipam: Ipam,
+    pub(crate) attachable: bool,
     pub(crate) external: bool,
     pub(crate) internal: bool,
+    pub(crate) enable_ipv4: Option<bool>,
     pub(crate) enable_ipv6: bool,
     pub(crate) labels: BTreeMap<String, Option<String>>,
 }
@@ -349,6 +403,7 @@ pub(crate) struct Network {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Ipam {
+    pub(crate) driver: Option<String>,
     pub(crate) config: Vec<Subnet>,
 }
 
@@ -358,6 +413,7 @@ pub(crate) struct Subnet {
     pub(crate) subnet: Option<String>,
     pub(crate) ip_range: Option<String>,
     pub(crate) gateway: Option<String>,
+    pub(crate) aux_addresses: BTreeMap<String, Option<String>>,
 }
 
 /// A volume of the project.

@@ -12,6 +12,7 @@ use runtime::network::port::parse_exposed;
 use runtime::network::port::parse_publish;
 
 use super::composition::Composition;
+use super::container;
 use super::down::Remains;
 use super::labels;
 use super::model;
@@ -24,6 +25,19 @@ impl Composition<'_> {
     /// Makes a network of the project's, if it is not there.
     pub(crate) fn ensure_network(&self, key: &str, network: &Network) -> Result<(), CommandError> {
         let name = &network.name;
+        let hash = container::resource_hash(self.project, "networks", key);
+        if network.enable_ipv4 == Some(false) {
+            return Err(CommandError::failed(format_args!(
+                "network {key}: a network without IPv4 is not supported"
+            )));
+        }
+        if let Some(driver) = network.ipam.driver.as_deref()
+            && driver != "default"
+        {
+            return Err(CommandError::failed(format_args!(
+                "network {key}: could not find ipam driver {driver:?}"
+            )));
+        }
         match self.engine.network(name) {
             Ok(there) => {
                 let project = there.config.labels.get(labels::PROJECT);
@@ -33,8 +47,13 @@ impl Composition<'_> {
                          to use an existing network",
                         self.project.name
                     ));
+                    return Ok(());
                 }
-                return Ok(());
+                let made_of = there.config.labels.get(labels::CONFIG_HASH);
+                if network.external || made_of.is_none_or(|it| *it == hash) {
+                    return Ok(());
+                }
+                self.remove_diverged_network(key, network)?;
             }
             Err(NetworkError::NotFound(_)) if network.external => {
                 return Err(CommandError::failed(format_args!(
@@ -62,16 +81,48 @@ impl Composition<'_> {
                 .iter()
                 .filter_map(|pool| pool.ip_range.clone())
                 .collect(),
+            auxiliary: pools
+                .iter()
+                .flat_map(|pool| model::filled(&pool.aux_addresses))
+                .collect(),
             internal: network.internal,
             ipv6: network.enable_ipv6,
-            labels: self.labels_of_resource(&network.labels, labels::NETWORK, key),
+            attachable: network.attachable,
+            labels: self.labels_of_resource(&network.labels, labels::NETWORK, key, hash),
             options: model::filled(&network.driver_opts),
-            ..NetworkOptions::default()
         };
+        if self.report.is_dry_run() {
+            self.report.done(&id, "Created");
+            return Ok(());
+        }
         match self.engine.create_network(&options) {
             // Another `up` has been quicker.
             Ok(_) | Err(NetworkError::NameInUse(_)) => {
                 self.report.done(&id, "Created");
+                Ok(())
+            }
+            Err(error) => Err(self.failed(&id, &error)),
+        }
+    }
+
+    /// Removes a network that is made of other settings by now, its containers being stopped: the next start puts them
+    /// on its successor.
+    fn remove_diverged_network(&self, key: &str, network: &Network) -> Result<(), CommandError> {
+        let mut members = self.members()?;
+        members.retain(|member| {
+            let service = self.project.services.get(&member.service);
+            service.is_some_and(|service| service.networks.contains_key(key))
+        });
+        self.stop_all(&members, None)?;
+        let id = format!("Network {}", network.name);
+        self.report.begin(&id, "Removing");
+        if self.report.is_dry_run() {
+            self.report.done(&id, "Removed");
+            return Ok(());
+        }
+        match self.engine.remove_network(&network.name) {
+            Ok(_) | Err(NetworkError::NotFound(_)) => {
+                self.report.done(&id, "Removed");
                 Ok(())
             }
             Err(error) => Err(self.failed(&id, &error)),
@@ -86,8 +137,16 @@ impl Composition<'_> {
         service: &Service,
     ) -> Result<(), CommandError> {
         let mut attached: Vec<_> = service.networks.iter().collect();
-        let priority = |own: &Option<model::Attachment>| own.as_ref().map_or(0.0, |it| it.priority);
-        attached.sort_by(|a, b| priority(b.1).total_cmp(&priority(a.1)).then(a.0.cmp(b.0)));
+        // The first that has a way out is the container's.
+        let of = |own: &Option<model::Attachment>, which: fn(&model::Attachment) -> f64| {
+            own.as_ref().map_or(0.0, which)
+        };
+        attached.sort_by(|(a_key, a), (b_key, b)| {
+            let by = |which: fn(&model::Attachment) -> f64| of(b, which).total_cmp(&of(a, which));
+            by(|it| it.gw_priority)
+                .then(by(|it| it.priority))
+                .then(a_key.cmp(b_key))
+        });
         for (key, own) in attached {
             let own = own.clone().unwrap_or_default();
             let network = self
@@ -178,6 +237,10 @@ impl Remains<'_> {
         for network in &networks {
             let id = format!("Network {}", network.name);
             self.report.begin(&id, "Removing");
+            if self.report.is_dry_run() {
+                self.report.done(&id, "Removed");
+                continue;
+            }
             match self.engine.remove_network(network.id.as_str()) {
                 Ok(_) | Err(NetworkError::NotFound(_)) => self.report.done(&id, "Removed"),
                 Err(NetworkError::InUse { .. }) => {

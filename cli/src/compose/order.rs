@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Condvar;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::thread;
 
 use crate::command_error::CommandError;
@@ -25,6 +26,41 @@ pub(crate) fn reversed(needs: &Needs) -> Needs {
         }
     }
     reversed
+}
+
+/// How many things are done at once, if that is limited (`--parallel`).
+static PERMITS: OnceLock<Permits> = OnceLock::new();
+
+struct Permits {
+    free: Mutex<usize>,
+    given_back: Condvar,
+}
+
+/// Has no more than so many things done at once from now on.
+pub(crate) fn limit(number: usize) {
+    let _ = PERMITS.set(Permits {
+        free: Mutex::new(number.max(1)),
+        given_back: Condvar::new(),
+    });
+}
+
+/// Does something once there are few enough others.
+fn permitted<T>(work: impl FnOnce() -> T) -> T {
+    let Some(permits) = PERMITS.get() else {
+        return work();
+    };
+    let lock = || {
+        permits
+            .free
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    };
+    let free = permits.given_back.wait_while(lock(), |free| *free == 0);
+    *free.unwrap_or_else(std::sync::PoisonError::into_inner) -= 1;
+    let done = work();
+    *lock() += 1;
+    permits.given_back.notify_one();
+    done
 }
 
 #[derive(Debug, Default)]
@@ -94,13 +130,13 @@ pub(crate) fn side_by_side<T: Sync>(
     work: impl Fn(&T) -> Result<(), CommandError> + Sync,
 ) -> Result<(), CommandError> {
     if let [item] = items {
-        return work(item);
+        return permitted(|| work(item));
     }
     thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = items
             .iter()
-            .map(|item| scope.spawn(move || work(item)))
+            .map(|item| scope.spawn(move || permitted(|| work(item))))
             .collect();
         let results = threads.into_iter().map(|thread| {
             thread

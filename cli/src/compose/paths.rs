@@ -29,6 +29,7 @@ pub(crate) fn make_absolute(tree: &mut Value, directory: &Path) {
             for other in entries(build.get_mut("additional_contexts")) {
                 context(Some(other), directory);
             }
+            entries(build.get_mut("ssh")).for_each(|agent| at(Some(agent)));
         }
     }
     for kind in ["secrets", "configs"] {

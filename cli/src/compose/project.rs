@@ -54,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) no_interpolation: bool,
     /// Keeps resources that no service uses.
     pub(crate) keep_unused: bool,
+    /// `--compatibility`: names as version 1 of Compose made them.
+    pub(crate) compatible: bool,
 }
 
 /// Where a project is: its files are found, not read.
@@ -68,6 +70,8 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) name: String,
+    /// What stands between the parts of containers' and images' names.
+    pub(crate) separator: char,
     pub(crate) directory: PathBuf,
     pub(crate) files: Vec<PathBuf>,
     /// The services that are wanted.
@@ -201,8 +205,11 @@ impl Place {
         selected: &[String],
     ) -> Result<Project, LoadError> {
         let (name, tree) = self.tree(options)?;
+        let is_compatible = self.environment.non_empty("COMPOSE_COMPATIBILITY");
+        let is_compatible = options.compatible || is_compatible.is_some_and(is_true);
         let mut project = Project {
             name,
+            separator: if is_compatible { '_' } else { '-' },
             services: decoded(&tree, "services")?,
             disabled: BTreeMap::new(),
             networks: decoded(&tree, "networks")?,

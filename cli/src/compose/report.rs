@@ -11,6 +11,8 @@ use std::time::Instant;
 pub(crate) struct Report {
     style: Style,
     lines: Mutex<Vec<Line>>,
+    /// In a dry run, the containers that would have been made: services and names.
+    dry_run: Option<Mutex<Vec<(String, String)>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,43 @@ impl Report {
         Report {
             style,
             lines: Mutex::default(),
+            dry_run: None,
         }
+    }
+
+    /// Returns one for steps that are told of and not taken.
+    pub(crate) fn of_dry_run(style: &str) -> Report {
+        Report {
+            dry_run: Some(Mutex::default()),
+            ..Report::new(style)
+        }
+    }
+
+    /// Whether steps are only told of.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run.is_some()
+    }
+
+    /// Remembers a container that a dry run would have made.
+    pub(crate) fn pretend(&self, service: &str, name: &str) {
+        if let Some(made) = &self.dry_run {
+            let mut made = made
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            made.push((service.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// Returns the names of the containers of a service that a dry run would have made.
+    pub(crate) fn pretended(&self, service: &str) -> Vec<String> {
+        let made = self.dry_run.as_ref().map(|made| {
+            made.lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+        });
+        let made = made.iter().flat_map(|made| made.iter());
+        made.filter(|(own, _)| own == service)
+            .map(|(_, name)| name.clone())
+            .collect()
     }
 
     /// Returns one that says nothing.
@@ -107,6 +145,7 @@ impl Report {
         }
         let shown = match self.style {
             Style::Quiet => return,
+            Style::Plain if self.is_dry_run() => format!(" DRY-RUN MODE -  {id}  {text}\n"),
             Style::Plain => format!(" {id}  {text}\n"),
             Style::Block => block(&lines, before),
         };

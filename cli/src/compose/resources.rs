@@ -7,20 +7,23 @@ use runtime::volume::VolumeFilter;
 use runtime::volume::VolumeOptions;
 
 use super::composition::Composition;
+use super::container;
 use super::down::Remains;
 use super::labels;
 use super::model;
 use super::model::Volume;
 use crate::command_error::CommandError;
+use crate::terminal;
 
 impl Composition<'_> {
-    /// Makes what of the project's volumes and networks is not there.
-    pub(crate) fn ensure_resources(&self) -> Result<(), CommandError> {
+    /// Makes what of the project's volumes and networks is not there. A volume that has to be made anew is, if that is
+    /// agreed to.
+    pub(crate) fn ensure_resources(&self, is_agreed: bool) -> Result<(), CommandError> {
         for (key, network) in &self.project.networks {
             self.ensure_network(key, network)?;
         }
         for (key, volume) in &self.project.volumes {
-            self.ensure_volume(key, volume)?;
+            self.ensure_volume(key, volume, is_agreed)?;
         }
         Ok(())
     }
@@ -30,16 +33,48 @@ impl Composition<'_> {
         own: &BTreeMap<String, Option<String>>,
         kind: &str,
         key: &str,
+        hash: String,
     ) -> BTreeMap<String, String> {
         let mut all = model::filled(own);
         all.insert(labels::PROJECT.to_owned(), self.project.name.clone());
         all.insert(kind.to_owned(), key.to_owned());
+        all.insert(labels::CONFIG_HASH.to_owned(), hash);
         all.insert(labels::VERSION.to_owned(), labels::OUR_VERSION.to_owned());
         all
     }
 
-    fn ensure_volume(&self, key: &str, volume: &Volume) -> Result<(), CommandError> {
+    /// Removes a volume that is to be made of other settings, with the containers that have it.
+    fn remove_diverged_volume(&self, key: &str, volume: &Volume) -> Result<(), CommandError> {
+        let mut members = self.members()?;
+        members.retain(|member| {
+            let service = self.project.services.get(&member.service);
+            let mounts = service.into_iter().flat_map(|service| &service.volumes);
+            let mut sources = mounts.filter_map(|mount| mount.source.as_deref());
+            sources.any(|source| source == key)
+        });
+        self.stop_all(&members, None)?;
+        for member in &members {
+            self.remove(member, false)?;
+        }
+        let id = format!("Volume {}", volume.name);
+        self.report.begin(&id, "Removing");
+        match self.engine.remove_volume(&volume.name, false) {
+            Ok(()) | Err(VolumeError::NoSuchVolume(_)) => {
+                self.report.done(&id, "Removed");
+                Ok(())
+            }
+            Err(error) => Err(self.failed(&id, &error)),
+        }
+    }
+
+    fn ensure_volume(
+        &self,
+        key: &str,
+        volume: &Volume,
+        is_agreed: bool,
+    ) -> Result<(), CommandError> {
         let name = &volume.name;
+        let hash = container::resource_hash(self.project, "volumes", key);
         match self.engine.volume(name) {
             Ok(there) => {
                 let project = there.labels.get(labels::PROJECT);
@@ -50,8 +85,20 @@ impl Composition<'_> {
                         project.map_or("", String::as_str),
                         self.project.name
                     ));
+                    return Ok(());
                 }
-                return Ok(());
+                let made_of = there.labels.get(labels::CONFIG_HASH);
+                if volume.external || made_of.is_none_or(|it| *it == hash) {
+                    return Ok(());
+                }
+                let question = format!(
+                    "Volume {name:?} exists but doesn't match configuration in compose file. Recreate (data will be \
+                     lost)?"
+                );
+                if self.report.is_dry_run() || !(is_agreed || terminal::agrees(&question)) {
+                    return Ok(());
+                }
+                self.remove_diverged_volume(key, volume)?;
             }
             Err(VolumeError::NoSuchVolume(_)) if volume.external => {
                 return Err(CommandError::failed(format_args!(
@@ -67,8 +114,12 @@ impl Composition<'_> {
             name: Some(name.clone()),
             driver: volume.driver.clone().unwrap_or_default(),
             driver_opts: model::filled(&volume.driver_opts),
-            labels: self.labels_of_resource(&volume.labels, labels::VOLUME, key),
+            labels: self.labels_of_resource(&volume.labels, labels::VOLUME, key, hash),
         };
+        if self.report.is_dry_run() {
+            self.report.done(&id, "Created");
+            return Ok(());
+        }
         let made = self.engine.create_volume(&options);
         made.map_err(|error| self.failed(&id, &error))?;
         self.report.done(&id, "Created");
@@ -87,6 +138,10 @@ impl Remains<'_> {
         for volume in &volumes {
             let id = format!("Volume {}", volume.name);
             self.report.begin(&id, "Removing");
+            if self.report.is_dry_run() {
+                self.report.done(&id, "Removed");
+                continue;
+            }
             match self.engine.remove_volume(&volume.name, false) {
                 Ok(()) | Err(VolumeError::NoSuchVolume(_)) => self.report.done(&id, "Removed"),
                 Err(error) => {

@@ -107,8 +107,8 @@ const SERVICE: Fields = &[
     ("cpu_percent", Number),
     ("cpu_period", Integer),
     ("cpu_quota", Integer),
-    ("cpu_rt_period", Integer),
-    ("cpu_rt_runtime", Integer),
+    ("cpu_rt_period", TextOrNumber),
+    ("cpu_rt_runtime", TextOrNumber),
     ("cpu_shares", Integer),
     ("cpus", Number),
     ("cpuset", Text),
@@ -161,12 +161,12 @@ const SERVICE: Fields = &[
     ("pids_limit", Integer),
     ("platform", Text),
     ("ports", ShortList(short_forms::ports, &Object(PORT))),
-    ("post_start", Any),
+    ("post_start", HOOKS),
     ("pre_start", Any),
-    ("pre_stop", Any),
+    ("pre_stop", HOOKS),
     ("privileged", Boolean),
     ("profiles", Texts),
-    ("provider", Any),
+    ("provider", Object(&[("type", Text), ("options", Any)])),
     ("pull_policy", Text),
     ("pull_refresh_after", Text),
     ("read_only", Boolean),
@@ -179,7 +179,7 @@ const SERVICE: Fields = &[
     ("stdin_open", Boolean),
     ("stop_grace_period", Duration),
     ("stop_signal", Text),
-    ("storage_opt", Any),
+    ("storage_opt", Pairs),
     ("sysctls", Pairs),
     ("tmpfs", TextOrList),
     ("tty", Boolean),
@@ -192,6 +192,14 @@ const SERVICE: Fields = &[
     ("volumes_from", Texts),
     ("working_dir", Text),
 ];
+
+const HOOKS: Shape = List(&Object(&[
+    ("command", Command),
+    ("environment", Pairs),
+    ("privileged", Boolean),
+    ("user", TextOrNumber),
+    ("working_dir", Text),
+]));
 
 const BLKIO: Fields = &[
     ("weight", Integer),

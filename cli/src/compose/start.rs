@@ -11,6 +11,8 @@ use runtime::container::Status;
 
 use super::composition::Composition;
 use super::composition::shown;
+use super::hooks;
+use super::hooks::Moment;
 use super::members::Member;
 use super::model::Condition;
 use super::order;
@@ -33,6 +35,10 @@ impl Composition<'_> {
     /// Starts what does not run of the services.
     pub(crate) fn start(&self, services: &[String]) -> Result<(), CommandError> {
         order::in_order(&self.needs(services), |name| {
+            if self.report.is_dry_run() {
+                self.pretend_start(name)?;
+                return Ok(());
+            }
             self.wait_for_dependencies(name, services)?;
             let members = self.members()?;
             let stopped: Vec<&Member> = members
@@ -42,6 +48,27 @@ impl Composition<'_> {
                 .collect();
             order::side_by_side(&stopped, |member| self.start_one(member))
         })
+    }
+
+    /// Tells of what a start of a service would do.
+    fn pretend_start(&self, name: &str) -> Result<(), CommandError> {
+        let mut names = self.report.pretended(name);
+        let members = self.members()?;
+        let own = members
+            .iter()
+            .filter(|it| it.service == name && !it.is_one_off);
+        names.extend(
+            own.filter(|it| !it.container.state.status.is_alive())
+                .map(|it| it.name().to_owned()),
+        );
+        names.sort();
+        names.dedup();
+        for name in names {
+            let id = shown(&name);
+            self.report.begin(&id, "Starting");
+            self.report.done(&id, "Started");
+        }
+        Ok(())
     }
 
     fn start_one(&self, member: &Member) -> Result<(), CommandError> {
@@ -55,7 +82,8 @@ impl Composition<'_> {
         {
             Ok(_) => {
                 self.report.done(&id, "Started");
-                Ok(())
+                hooks::run(self.engine, self.project, member, Moment::Started)
+                    .inspect_err(|_| self.report.failed(&id, "Error"))
             }
             Err(error) => Err(self.failed(&id, &error)),
         }

@@ -177,7 +177,7 @@ pub(super) fn secret(text: &str) -> Result<(String, SecretSource), String> {
 }
 
 /// Reads `--ssh`: an id and the agent's socket, ours if none is stated.
-pub(super) fn agent(text: &str) -> Result<(String, PathBuf), String> {
+pub(crate) fn agent(text: &str) -> Result<(String, PathBuf), String> {
     let (id, socket) = match text.split_once('=') {
         Some((id, socket)) => (id, PathBuf::from(socket)),
         None => {
@@ -197,7 +197,7 @@ pub(super) fn agent(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// Reads `--cache-from`: fields, or the name of an image.
-pub(super) fn cache_from(text: &str) -> Result<CacheStore, String> {
+pub(crate) fn cache_from(text: &str) -> Result<CacheStore, String> {
     if !text.contains('=') {
         return name(text).map(CacheStore::Registry);
     }
@@ -208,7 +208,7 @@ pub(super) fn cache_from(text: &str) -> Result<CacheStore, String> {
 }
 
 /// Reads `--cache-to`.
-pub(super) fn cache_to(text: &str) -> Result<CacheExport, String> {
+pub(crate) fn cache_to(text: &str) -> Result<CacheExport, String> {
     if !text.contains('=') {
         return Ok(CacheExport::Store {
             to: CacheStore::Registry(name(text)?),
@@ -296,7 +296,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// Reads `--add-host`, `name:address` or `name=address`, for the engine's `name:address`.
-pub(super) fn extra_host(text: &str) -> Result<String, String> {
+pub(crate) fn extra_host(text: &str) -> Result<String, String> {
     let split = text.split_once('=').or_else(|| text.split_once(':'));
     let (name, address) = split.ok_or_else(|| format!("bad format for add-host: {text:?}"))?;
     let address = address.trim_start_matches('[').trim_end_matches(']');

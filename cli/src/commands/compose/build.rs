@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// Tell no steps
     #[arg(short, long)]
     quiet: bool,
+    /// Show an agent's socket to the steps that ask for it (`default`, `ID=SOCKET`)
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    ssh: Vec<String>,
     /// Also those of the dependencies
     #[arg(long)]
     with_dependencies: bool,
@@ -60,6 +63,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         no_cache: args.no_cache,
         pull: args.pull,
         quiet: args.quiet,
+        ssh: args.ssh,
     };
     composition.build(&services, &asked)?;
     if args.push {

@@ -43,8 +43,10 @@ pub(super) fn kill(args: KillArgs, access: &Access<'_>) -> Result<ExitCode, Comm
         }
         let id = shown(member.name());
         remains.report.begin(&id, "Killing");
-        let killed = remains.engine.kill_container(member.id(), &args.signal);
-        killed.map_err(CommandError::failed)?;
+        if !remains.report.is_dry_run() {
+            let killed = remains.engine.kill_container(member.id(), &args.signal);
+            killed.map_err(CommandError::failed)?;
+        }
         remains.report.done(&id, "Killed");
         Ok(())
     })
@@ -63,8 +65,10 @@ pub(super) fn pause(args: PauseArgs, access: &Access<'_>) -> Result<ExitCode, Co
         if member.container.state.status != Status::Running {
             return Ok(());
         }
-        let paused = remains.engine.pause_container(member.id());
-        paused.map_err(CommandError::failed)?;
+        if !remains.report.is_dry_run() {
+            let paused = remains.engine.pause_container(member.id());
+            paused.map_err(CommandError::failed)?;
+        }
         remains.report.done(&shown(member.name()), "Paused");
         Ok(())
     })
@@ -83,8 +87,10 @@ pub(super) fn unpause(args: UnpauseArgs, access: &Access<'_>) -> Result<ExitCode
         if member.container.state.status != Status::Paused {
             return Ok(());
         }
-        let thawed = remains.engine.unpause_container(member.id());
-        thawed.map_err(CommandError::failed)?;
+        if !remains.report.is_dry_run() {
+            let thawed = remains.engine.unpause_container(member.id());
+            thawed.map_err(CommandError::failed)?;
+        }
         remains.report.done(&shown(member.name()), "Unpaused");
         Ok(())
     })

@@ -29,12 +29,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let engine = access.engine()?;
-    let (name, mut members) = access.members(&engine, &args.services)?;
+    let (name, project) = access.name()?;
+    let mut members = super::members_of(&engine, &name, project.as_ref(), &args.services)?;
     let report = access.report();
     let remains = Remains {
         engine: &engine,
         name: &name,
-        project: None,
+        project: project.as_ref(),
         report: &report,
     };
     match args.stop {

@@ -121,10 +121,11 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
         project: &project,
         report: &report,
     };
+    composition.refuse_foreign(std::slice::from_ref(&name))?;
     start_dependencies(&composition, &name, &args)?;
     composition.ensure_images(std::slice::from_ref(&name), args.pull.as_deref())?;
     composition.ensure_built(std::slice::from_ref(&name), args.build, false)?;
-    composition.ensure_resources()?;
+    composition.ensure_resources(false)?;
     let streams = [args.interactive && !args.detach, true, true];
     let one_off = OneOff {
         name: args.name.clone(),
@@ -242,9 +243,10 @@ fn start_dependencies(
     if args.no_deps || dependencies.is_empty() {
         return composition.sort_out_orphans(&wish);
     }
+    composition.refuse_foreign(&dependencies)?;
     composition.ensure_images(&dependencies, None)?;
     composition.ensure_built(&dependencies, false, false)?;
-    composition.ensure_resources()?;
+    composition.ensure_resources(false)?;
     composition.converge(&dependencies, &wish)?;
     composition.start(&dependencies)?;
     composition.wait_for_dependencies(name, &all)

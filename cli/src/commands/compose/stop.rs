@@ -9,6 +9,8 @@ use super::Access;
 use crate::command_error::CommandError;
 use crate::compose::composition::shown;
 use crate::compose::down;
+use crate::compose::hooks;
+use crate::compose::hooks::Moment;
 use crate::compose::order;
 
 /// Stop containers
@@ -47,10 +49,11 @@ pub(super) struct RestartArgs {
 
 pub(super) fn restart(args: RestartArgs, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let engine = access.engine()?;
+    let (name, project) = access.name()?;
     let mut services = args.services.clone();
     if !args.no_deps
         && !services.is_empty()
-        && let (_, Some(project)) = access.name()?
+        && let Some(project) = &project
     {
         let restarts = |name: &&String| {
             let needs = &project.services[*name].depends_on;
@@ -60,7 +63,7 @@ pub(super) fn restart(args: RestartArgs, access: &Access<'_>) -> Result<ExitCode
         };
         services.extend(project.services.keys().filter(restarts).cloned());
     }
-    let (_, members) = access.members(&engine, &services)?;
+    let members = super::members_of(&engine, &name, project.as_ref(), &services)?;
     let report = access.report();
     order::in_order(&down::needs(&members), |name| {
         let own: Vec<_> = members
@@ -70,15 +73,24 @@ pub(super) fn restart(args: RestartArgs, access: &Access<'_>) -> Result<ExitCode
         order::side_by_side(&own, |member| {
             let id = shown(member.name());
             report.begin(&id, "Restarting");
-            let restarted = engine
-                .stop_container(member.id(), None, args.timeout)
-                .and_then(|()| engine.start_container(member.id(), &StartOptions::default()));
-            restarted.map_err(|error| {
-                report.failed(&id, "Error");
-                CommandError::failed(error)
-            })?;
-            report.done(&id, "Started");
-            Ok(())
+            if access.is_dry_run {
+                report.done(&id, "Started");
+                return Ok(());
+            }
+            let run_hooks = |moment| match &project {
+                Some(project) => hooks::run(&engine, project, member, moment),
+                None => Ok(()),
+            };
+            let restart = || {
+                run_hooks(Moment::Stopping)?;
+                engine
+                    .stop_container(member.id(), None, args.timeout)
+                    .and_then(|()| engine.start_container(member.id(), &StartOptions::default()))
+                    .map_err(CommandError::failed)?;
+                report.done(&id, "Started");
+                run_hooks(Moment::Started)
+            };
+            restart().inspect_err(|_| report.failed(&id, "Error"))
         })
     })?;
     Ok(ExitCode::SUCCESS)

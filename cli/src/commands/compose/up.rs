@@ -138,7 +138,6 @@ impl Made {
                 "--build and --no-build are incompatible",
             ));
         }
-        let _ = self.yes;
         let project = composition.project;
         for (name, number) in &self.scale {
             let service = project.services.get(name);
@@ -150,6 +149,7 @@ impl Made {
                 )));
             }
         }
+        composition.refuse_foreign(services)?;
         let quiet = Report::quiet();
         let pulling = Composition {
             report: if self.quiet_pull {
@@ -180,13 +180,13 @@ impl Made {
             renew_volumes: self.renew_anon_volumes,
             timeout: self.timeout,
         };
-        composition.ensure_resources()?;
+        composition.ensure_resources(self.yes)?;
         composition.converge(services, &wish)
     }
 }
 
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
-    let is_foreground = !(args.detach || args.wait || args.no_start);
+    let is_foreground = !(args.detach || args.wait || args.no_start || access.is_dry_run);
     let ends_with_one = args.abort_on_container_exit || args.exit_code_from.is_some();
     if !is_foreground && (ends_with_one || args.abort_on_container_failure) {
         return Err(CommandError::failed(
@@ -242,7 +242,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         return Ok(ExitCode::from(code));
     }
     composition.start(&services)?;
-    if args.wait {
+    if args.wait && !access.is_dry_run {
         composition.wait_until_up(&services, args.wait_timeout)?;
     }
     Ok(ExitCode::SUCCESS)
