@@ -371,6 +371,35 @@ fn datagrams_are_published_too() {
 }
 
 #[test]
+fn ports_of_sctp_are_led_by_rules() {
+    let ply = Ply::with_busybox();
+    // Nobody can reserve one: the number is by chance nobody's.
+    let port = free_port();
+    let publish = format!("{port}:5000/sctp");
+    let led = || {
+        let listed = Command::new("nft")
+            .args(["list", "map", "inet", "ply", "ports4"])
+            .output();
+        let listed = listed.expect("nft runs").stdout;
+        String::from_utf8_lossy(&listed).contains(&format!("sctp . {port} : "))
+    };
+    sleeper(&ply, "one", &["-p", &publish]);
+    assert!(led());
+    assert_eq!(
+        ply.run(&["port", "one"]).ok(),
+        format!("5000/sctp -> 0.0.0.0:{port}\n5000/sctp -> [::]:{port}")
+    );
+    let taken = ply.run(&["run", "--name", "two", "-p", &publish, "busybox", "true"]);
+    taken.fails(
+        125,
+        &format!("Bind for 0.0.0.0:{port} failed: port is already allocated"),
+    );
+    ply.run(&["rm", "-f", "one"]).ok();
+    eventually("it leads nowhere", || !led());
+    ply.run(&["start", "-a", "two"]).ok();
+}
+
+#[test]
 fn a_taken_port_is_told_of_before_anything_starts() {
     let ply = Ply::with_busybox();
     let port = free_port();
@@ -879,6 +908,29 @@ fn ports_are_published_beside_a_firewall_that_passes_nothing_on() {
     machine.must(&["nft", "add rule ip filter FORWARD accept"]);
     run(&out).ok();
     run(&["rm", "-f", "web", "client"]).ok();
+
+    // One like firewalld's rejects what it does not know of, coming in and passed on, but for what was led elsewhere.
+    machine.must(&["nft", "delete table ip filter"]);
+    machine.must(&[
+        "nft",
+        "add table inet firewalld;
+         add chain inet firewalld in { type filter hook input priority 10; policy accept; };
+         add rule inet firewalld in ct state established,related accept;
+         add rule inet firewalld in iifname != lo reject;
+         add chain inet firewalld forward { type filter hook forward priority 10; policy accept; };
+         add rule inet firewalld forward ct state established,related accept;
+         add rule inet firewalld forward ct status dnat accept;
+         add rule inet firewalld forward reject;",
+    ]);
+    let web = run(&[
+        "run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", script,
+    ]);
+    assert_eq!((web.code, web.err.as_str()), (0, ""));
+    eventually("it is reached from outside", || {
+        far.fetch(url).as_deref() == Some("web\n")
+    });
+    assert_eq!(machine.fetch(url).as_deref(), Some("web\n"));
+    run(&["rm", "-f", "web"]).ok();
 }
 
 #[test]

@@ -47,6 +47,12 @@ pub enum NetworkError {
     /// Every address is somebody's.
     #[error("no available IPv{0} addresses on this network's address pools: {1} ({2})")]
     Exhausted(u8, String, NetworkId),
+    /// One of these ports of the host's leads to another container.
+    #[error(
+        "Bind for {} failed: port is already allocated",
+        .0.first().map(ToString::to_string).unwrap_or_default()
+    )]
+    Allocated(Vec<std::net::SocketAddr>),
     /// The address is another's.
     #[error("Address already in use")]
     AddressInUse,

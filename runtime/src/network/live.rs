@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use super::join::Joined;
 use super::names;
 use super::names::Names;
 use super::port::Port;
+use super::port::Protocol;
 use super::port::Publish;
 use super::port::Published;
 use super::proxy;
@@ -76,7 +78,14 @@ impl Live {
         for one in joined {
             live.add(one)?;
         }
-        live.publish(reserved)?;
+        live.publish(reserved).map_err(|error| match error {
+            NetworkError::Allocated(_) => NetworkError::Invalid(format!(
+                "driver failed programming external connectivity on endpoint {} ({}): {error}",
+                wanted.name,
+                joined.first().map_or("", |it| it.endpoint.id.as_str()),
+            )),
+            error => error,
+        })?;
         live.serve_names(wanted)?;
         Ok(live)
     }
@@ -193,7 +202,16 @@ impl Live {
             proxy.lead_to(addresses);
         }
         let _alone = bridge::lock_machine()?;
-        firewall::publish(&led).map_err(failed())
+        firewall::publish(&led).map_err(|error| match error.raw_os_error() {
+            // Nothing reserves a port of SCTP but its rule.
+            Some(libc::EEXIST) => NetworkError::Allocated(
+                led.iter()
+                    .filter(|(published, _)| published.port.protocol == Protocol::Sctp)
+                    .map(|(published, _)| SocketAddr::new(published.address, published.host))
+                    .collect(),
+            ),
+            _ => failed()(error),
+        })
     }
 
     /// Serves names if the container is on a network that has them.
