@@ -125,7 +125,7 @@ impl Resting<'_> {
                 self.spec.leave(&joined.id);
                 self.spec.joined.push(joined);
                 self.spec.config.networks.push(attachment.clone());
-                super::record(&self.spec, |engine| {
+                super::record(self.spec, |engine| {
                     engine.record_connected(&self.spec.id(), &attachment)
                 });
             }
@@ -134,7 +134,7 @@ impl Resting<'_> {
                     networks.let_go(&id);
                 }
                 self.spec.leave(&id);
-                super::record(&self.spec, |engine| {
+                super::record(self.spec, |engine| {
                     engine.record_disconnected(&self.spec.id(), &id)
                 });
             }
