@@ -141,7 +141,6 @@ pub(crate) fn unpack<T: Tree>(
         let mut entry = entry.map_err(UnpackError::Archive)?;
         unpacker.next(&mut entry)?;
     }
-    drop(entries);
     headers.set(None);
     unpacker.finish().map_err(UnpackError::Archive)?;
     // What follows the archive is read too: its writer may wait for that.
