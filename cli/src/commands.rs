@@ -77,6 +77,7 @@ use crate::context::Context;
     version,
     disable_help_subcommand = true,
     infer_subcommands = false,
+    args_override_self = true,
     next_display_order = None
 )]
 pub(crate) struct Cli {

@@ -259,6 +259,7 @@ where
     let unpack = Unpack {
         owner,
         follow_in: None,
+        ..Unpack::default()
     };
     let (packed, unpacked) = std::thread::scope(|scope| {
         let name = &found.name;
@@ -468,6 +469,7 @@ impl Engine {
         let unpack = Unpack {
             owner: (!options.archive).then_some((0, 0)),
             follow_in: Some(to),
+            ..Unpack::default()
         };
         with_tree!(self, opened, |tree| {
             let directory = tree

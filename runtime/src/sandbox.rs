@@ -226,6 +226,13 @@ pub struct Limit {
     pub hard: u64,
 }
 
+impl Limit {
+    /// Returns whether there is a limit of this name.
+    pub fn is_known(&self) -> bool {
+        crate::sys::process::resource(&self.name).is_some()
+    }
+}
+
 /// How the command's standard streams are made.
 #[derive(Debug)]
 pub(crate) enum Stdio {

@@ -93,3 +93,45 @@ pub(crate) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> 
     path.split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty() && *name != b".")
 }
+
+/// Zeros of this length and alignment become a hole.
+const HOLE: usize = 4096;
+
+/// Hands content on in pieces, each with its place; long runs of zeros are left out. Returns the whole length, to which the
+/// file is still to be set.
+fn write_sparsely(
+    content: &mut dyn Read,
+    mut write: impl FnMut(&[u8], u64) -> io::Result<()>,
+) -> io::Result<u64> {
+    let mut buffer = vec![0; 128 << 10];
+    let mut offset = 0;
+    loop {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match content.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut start = 0;
+        let is_hole = |block: &[u8]| block.len() == HOLE && block.iter().all(|byte| *byte == 0);
+        for (number, block) in buffer[..filled].chunks(HOLE).enumerate() {
+            if is_hole(block) {
+                let end = number * HOLE;
+                if start < end {
+                    write(&buffer[start..end], offset + start as u64)?;
+                }
+                start = end + HOLE;
+            }
+        }
+        if start < filled {
+            write(&buffer[start..filled], offset + start as u64)?;
+        }
+        offset += filled as u64;
+        if filled < buffer.len() {
+            return Ok(offset);
+        }
+    }
+}

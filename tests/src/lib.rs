@@ -10,6 +10,7 @@ pub mod saved;
 mod server;
 mod terminal;
 mod tree;
+mod web;
 
 pub use docker::Docker;
 pub use image::busybox_tar;
@@ -24,6 +25,7 @@ pub use tree::Entry;
 pub use tree::Tree;
 pub use tree::differences;
 pub use tree::read as read_tree;
+pub use web::Web;
 
 use std::path::PathBuf;
 use std::process::Command;

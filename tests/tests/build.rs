@@ -439,52 +439,149 @@ fn results_travel_by_a_directory_and_by_a_registry() {
     }
 }
 
+/// Returns the containers in the engine's database, those of builds too, which no list shows.
+fn rows(ply: &Ply) -> String {
+    let script = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('select count(*) from containers').fetchone()[0])";
+    let database = ply.root().join("state.db").display().to_string();
+    tests::must("python3", &["-c", script, &database])
+        .trim()
+        .to_owned()
+}
+
+/// Returns the cgroups of the steps that a build's output names.
+fn cgroups(output: &str) -> Vec<PathBuf> {
+    let ids: Vec<&str> = output
+        .lines()
+        .filter_map(|line| line.strip_prefix(" ---> Running in "))
+        .collect();
+    let hierarchies = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let parents = hierarchies.map(|hierarchy| hierarchy.path().join("ply"));
+    let groups = parents
+        .chain([PathBuf::from("/sys/fs/cgroup/ply")])
+        .flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        ids.iter().any(|id| name.starts_with(id))
+    };
+    groups.map(|group| group.path()).filter(is_ours).collect()
+}
+
+/// A context for builds that are ended early: stages side by side, many files, cache mounts.
+fn long_build(ply: &Ply) -> PathBuf {
+    let dockerfile = "FROM busybox\nCOPY many /many\nRUN ls /many | wc -l > /one\nRUN sleep 0.2; cp -r /many /copied; echo two > \
+                      /two\nRUN --mount=type=cache,target=/c echo three > /three\nFROM busybox AS other\nRUN sleep 0.1; echo \
+                      o > /o\nADD many.tar /unpacked\nFROM busybox\nCOPY --from=0 /copied /copied\nCOPY --from=0 /one /two \
+                      /\nCOPY --from=other /o /o\nCOPY --from=other /unpacked /unpacked\n";
+    let context = context(ply, "context", dockerfile, &[]);
+    for number in 0..1000 {
+        let path = context.join(format!("many/{number}"));
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(path, format!("{number}\n").repeat(number)).expect("a file");
+    }
+    let within = context.display().to_string();
+    tests::must(
+        "tar",
+        &["-C", &within, "-cf", &format!("{within}/many.tar"), "many"],
+    );
+    context
+}
+
+/// What says whether its result is whole.
+const WHOLE: &str = "cat /one /two /o; cat /copied/* | sha256sum; cat /unpacked/many/* | sha256sum";
+
+/// Starts a build and, after a while, ends it or something of it by a signal; returns its end, and what it has said.
+fn end_early(
+    ply: &Ply,
+    arguments: &[&str],
+    after: u64,
+    signal: nix::sys::signal::Signal,
+    whole: bool,
+) -> (std::process::ExitStatus, String) {
+    let log = ply.path("log");
+    let out = fs::File::create(&log).expect("a file");
+    let mut child = ply
+        .command(arguments)
+        .stdout(out)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("ply runs");
+    std::thread::sleep(std::time::Duration::from_millis(after));
+    let build = child.id() as i32;
+    // The build itself, or something that it has started.
+    let started = ply.processes();
+    let victim = match whole || started.is_empty() {
+        true => build,
+        false => started[after as usize % started.len()],
+    };
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(victim), signal);
+    let status = child.wait().expect("it ends");
+    (status, fs::read_to_string(log).expect("a log"))
+}
+
+#[track_caller]
+fn nothing_is_left(ply: &Ply, log: &str) {
+    eventually("the containers end", || {
+        ply.run(&["ps", "-aq"]).ok();
+        ply.leftovers().is_empty() && cgroups(log).is_empty()
+    });
+    assert_eq!(rows(ply), "0");
+    assert_eq!(ply.run(&["system", "check"]).ok(), "");
+}
+
 #[test]
 fn a_build_that_is_killed_leaves_nothing_and_the_next_one_is_right() {
     let ply = Ply::with_busybox();
-    let dockerfile = "FROM busybox\nCOPY a /a\nRUN echo one > /one\nRUN sleep 0.2; echo two > /two\n\
-                      RUN --mount=type=cache,target=/c echo three > /three\nFROM busybox AS other\nRUN sleep 0.1; echo o > /o\n\
-                      FROM busybox\nCOPY --from=0 /two /two\nCOPY --from=other /o /o\n";
-    let context = context(&ply, "context", dockerfile, &[("a", "content")]);
-    let rounds: u64 = std::env::var("PLY_DEATH_ROUNDS")
-        .ok()
-        .and_then(|rounds| rounds.parse().ok())
-        .unwrap_or(8);
+    let context = long_build(&ply);
+    build(&ply, &context, &["--no-cache"]).ok();
+    let expected = said(&ply, WHOLE);
+    let number = |name: &str, default: u64| {
+        let stated = std::env::var(name).ok().and_then(|text| text.parse().ok());
+        stated.unwrap_or(default)
+    };
+    let rounds = number("PLY_DEATH_ROUNDS", 25);
+    let mut random = number("PLY_DEATH_SEED", 1);
     for round in 0..rounds {
-        let arguments = [
-            "build",
-            "--no-cache",
-            "-t",
-            "made",
-            &context.to_string_lossy(),
-        ];
-        let mut child = ply
-            .command(&arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("ply runs");
-        // Killed at another moment each time; what it has come to by then is of no matter.
-        std::thread::sleep(std::time::Duration::from_millis(40 * (round + 1)));
-        let build = child.id() as i32;
-        // The build itself, or the last one of what it has started.
-        let victim = match round % 2 {
-            0 => build,
-            _ => *ply.processes().last().unwrap_or(&build),
-        };
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(victim),
-            nix::sys::signal::Signal::SIGKILL,
-        );
-        let _ = child.wait();
-        eventually("the containers end", || {
-            ply.run(&["ps", "-aq"]).ok();
-            ply.leftovers().is_empty()
-        });
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let after = (random >> 33) % 1500;
+        let path = context.to_string_lossy();
+        // Some begin with what the killed ones have left in the cache.
+        let cache = ["--no-cache", "--no-cache=false"][round as usize % 2];
+        let arguments = ["build", cache, "-t", "made", &path];
+        let kill = nix::sys::signal::Signal::SIGKILL;
+        let (_, log) = end_early(&ply, &arguments, after, kill, round % 3 != 0);
+        nothing_is_left(&ply, &log);
+        if round % 5 == 4 {
+            build(&ply, &context, &[]).ok();
+            assert_eq!(said(&ply, WHOLE), expected, "after {round} rounds");
+            ply.run(&["builder", "prune", "-af"]).ok();
+        }
     }
     build(&ply, &context, &[]).ok();
-    assert_eq!(said(&ply, "cat /two /o"), "two\no");
-    assert_eq!(ply.run(&["system", "check"]).code, 0);
+    assert_eq!(said(&ply, WHOLE), expected);
+}
+
+#[test]
+fn an_interrupted_build_ends_at_once() {
+    let ply = Ply::with_busybox();
+    let dockerfile = "FROM busybox AS a\nRUN trap '' INT TERM; sleep 1000; true\nFROM busybox AS b\nRUN sleep 1000\nFROM \
+                      a\nCOPY --from=b / /b\n";
+    let context = context(&ply, "context", dockerfile, &[]);
+    let path = context.to_string_lossy();
+    for progress in ["plain", "tty"] {
+        let arguments = ["build", "--progress", progress, "-t", "made", &path];
+        let interrupt = nix::sys::signal::Signal::SIGINT;
+        let (status, log) = end_early(&ply, &arguments, 700, interrupt, true);
+        use std::os::unix::process::ExitStatusExt as _;
+        // A shell calls either 130.
+        let is_130 = status.code() == Some(130) || status.signal() == Some(2);
+        assert!(is_130, "{status:?}");
+        nothing_is_left(&ply, &log);
+    }
 }
 
 #[test]

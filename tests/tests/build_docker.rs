@@ -58,6 +58,12 @@ bzip2 -k arch.tar
 xz -k arch.tar
 mv arch.tar.gz named-otherwise
 echo 'no archive' > false.tar
+mkdir tools
+for program in setcap setfattr; do
+    path=$(PATH=$PATH:/usr/sbin:/sbin command -v $program)
+    cp "$path" $(ldd "$path" | grep -o '/[^ ]*') tools/
+done
+mv tools/ld-linux* tools/ld.so
 find . -exec touch -h -d @1000000000 {} +
 "#;
 
@@ -252,6 +258,34 @@ const CASES: &[Case] = &[
     case(
         "sparse",
         "RUN dd if=/dev/zero of=/sparse bs=1 count=1 seek=300000",
+    ),
+    case(
+        "directory for file",
+        "RUN echo a > /d && ln -s /etc /l\nRUN rm /d /l && mkdir /d /l && echo b > /d/b && echo l > /l/passwd",
+    ),
+    case(
+        "directory made again with some of it",
+        "RUN mkdir -p /d/e/f && touch /d/1 /d/2 /d/e/3 /d/e/f/4\nRUN rm -r /d && mkdir -p /d/e && echo 2 > /d/2 && echo new > /d/e/new\nRUN rm -r /d/e && mkdir /d/e",
+    ),
+    case(
+        "moved and made again",
+        "RUN mkdir -p /d/e && touch /d/e/1 /d/2\nRUN mv /d /x && mkdir /d && mv /x/e /d/f && touch /d/2",
+    ),
+    case(
+        "made and gone",
+        "RUN mkdir /d && touch /d/a && rm -r /d && touch /e\nRUN rm /e",
+    ),
+    case(
+        "the same length and time",
+        "RUN echo one > /f && touch -d @1000000000 /f\nRUN echo two > /f && touch -d @1000000000 /f",
+    ),
+    case(
+        "copy in the place of what is gone",
+        "RUN rm /bin/vi && rm -r /home\nCOPY file /bin/vi\nCOPY dir /home",
+    ),
+    case(
+        "capabilities that are set",
+        "COPY tools /tools\nCOPY file /f\nRUN /tools/ld.so --library-path /tools /tools/setcap cap_net_raw+p /f\nRUN mv /f /g && ln /g /h",
     ),
     case("no change", "RUN true\nRUN ls / > /dev/null"),
     case(

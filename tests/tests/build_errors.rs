@@ -269,6 +269,15 @@ fn what_docker_only_warns_of_is_built() {
     );
     let quiet = builds.build("FROM busybox\n", &["--build-arg", "NOSUCH=1", "-q"]);
     assert_eq!((quiet.ok().len(), &*quiet.err), ("sha256:".len() + 64, ""));
+    // A command without words is the shell's matter, and the image's own if it has no shell.
+    builds.check(
+        "FROM busybox\nRUN\n",
+        &[],
+        2,
+        "",
+        "returned a non-zero code: 2",
+    );
+    builds.check("FROM busybox\nRUN []\n", &[], 0, "Successfully built", "");
     // What is no JSON is the shell's.
     let id = builds.build("FROM busybox\nCMD [\"a\", b]\n", &["-q"]);
     let command = builds.ply.inspect(id.ok(), "{{json .Config.Cmd}}");

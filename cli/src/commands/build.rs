@@ -179,13 +179,21 @@ fn options(args: Args) -> Result<BuildOptions, CommandError> {
         insecure: args.allow.contains(&Entitlement::SecurityInsecure),
         host_network: args.allow.contains(&Entitlement::NetworkHost),
     };
+    let outputs = outputs(&args.output, args.load, args.push)?;
+    let is_nameless =
+        |output: &Output| matches!(output, Output::Image { names, push: true } if names.is_empty());
+    if args.tag.is_empty() && outputs.iter().any(is_nameless) {
+        return Err(CommandError::failed(
+            "tag is needed when pushing to registry",
+        ));
+    }
     Ok(BuildOptions {
         context,
         dockerfile,
         contexts: each(&args.build_context, fields::named_context)?
             .into_iter()
             .collect::<std::collections::BTreeMap<String, NamedContext>>(),
-        outputs: outputs(&args.output, args.load, args.push)?,
+        outputs,
         tags: args.tag,
         target: args.target.filter(|target| !target.is_empty()),
         args: args

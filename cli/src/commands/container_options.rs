@@ -635,6 +635,9 @@ pub(crate) fn parse_ulimit(text: &str) -> Result<Limit, String> {
         soft: number(soft)?,
         hard: number(hard)?,
     };
+    if !limit.is_known() {
+        return Err(format!("invalid ulimit type: {name}"));
+    }
     match limit.soft <= limit.hard {
         true => Ok(limit),
         false => Err(format!(

@@ -254,7 +254,9 @@ fn write_sparsely(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     while end < bytes.len() {
         let to_boundary = HOLE - (offset as usize + end) % HOLE;
         let next = (end + to_boundary).min(bytes.len());
-        if next - end == HOLE && is_zero(&bytes[end..next]) {
+        // A piece at either end may be of a block that is a hole as a whole.
+        let is_piece = next - end == HOLE || end == 0 || next == bytes.len();
+        if is_piece && is_zero(&bytes[end..next]) {
             file.write_all_at(&bytes[start..end], offset + start as u64)?;
             start = next;
         }

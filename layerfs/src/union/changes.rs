@@ -2,11 +2,16 @@
 
 use super::Ino;
 use super::Union;
+use super::data::Access;
 use super::metadata::Attr;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
 use crate::stack::Stack;
+use crate::stack::Wait;
+
+/// How much of two files is compared at once.
+const COMPARED: usize = 128 << 10;
 
 /// How a path differs from the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,8 +149,43 @@ impl Union {
             return Ok(true);
         }
         let was = self.lower_attr(below);
-        let data_differ = has_data && (attr.mtime != was.mtime || attr.size != was.size);
-        Ok(in_upper && (data_differ || self.metadata_differs(ino, attr, below)?))
+        if !in_upper {
+            return Ok(false);
+        }
+        if attr.size != was.size || self.metadata_differs(ino, attr, below)? {
+            return Ok(true);
+        }
+        // A time can be set back.
+        Ok(has_data && attr.kind == Kind::File && self.data_differ(ino, below)?)
+    }
+
+    /// Compares a file's data with a lower file's of the same length.
+    fn data_differ(&self, ino: Ino, below: NodeId) -> Result<bool, Errno> {
+        let opened = self.open(ino, libc::O_RDONLY, Access::PLAIN)?;
+        let compared = (|| {
+            let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
+            let mut offset = 0;
+            loop {
+                let length = self.read(opened.handle, &mut ours, offset, Wait::Yes)?;
+                let mut same = 0;
+                while same < length {
+                    let at = offset + same as u64;
+                    match self.stack.read_at(below, &mut theirs[same..length], at)? {
+                        0 => return Ok(true),
+                        count => same += count,
+                    }
+                }
+                if ours[..length] != theirs[..length] {
+                    return Ok(true);
+                }
+                if length == 0 {
+                    return Ok(false);
+                }
+                offset += length as u64;
+            }
+        })();
+        self.release(opened.handle);
+        compared
     }
 
     fn metadata_differs(&self, ino: Ino, attr: &Attr, below: NodeId) -> Result<bool, Errno> {

@@ -8,6 +8,9 @@ use std::io::Read;
 /// Enough to know a tar's first header.
 const HEAD: usize = 512;
 
+/// The most memory that xz may want, which is what its archive says: 16 times what `xz -9` makes it want.
+const XZ_MEMORY: u64 = 1 << 30;
+
 /// How something is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compression {
@@ -36,7 +39,11 @@ pub(super) fn decoded<'a>(from: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
         Compression::None => Box::new(from),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(from)),
-        Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(from)),
+        Compression::Xz => {
+            let flags = liblzma::stream::CONCATENATED;
+            let stream = liblzma::stream::Stream::new_auto_decoder(XZ_MEMORY, flags)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream))
+        }
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(from)?),
     })
 }

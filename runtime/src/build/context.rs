@@ -9,6 +9,7 @@ use super::dockerfile::Dockerfile;
 use super::error::BuildError;
 use super::error::StepError;
 use super::fetch;
+use super::fetch::Checkout;
 use super::ignore::IgnoreFile;
 use super::options::BuildOptions;
 use super::options::ContextSource;
@@ -31,7 +32,7 @@ pub(super) fn open(
         ContextSource::Empty => Source::empty(engine),
         ContextSource::Directory(path) => Source::directory(engine, path),
         ContextSource::Archive(file) => archive(engine, file),
-        ContextSource::Git(address) => fetch::checkout(engine, address, false),
+        ContextSource::Git(address) => fetch::checkout(engine, address, Checkout::default()),
         ContextSource::Url(url) => from_url(engine, url, options).map(|(source, text)| {
             text_of_context = text;
             source

@@ -23,6 +23,21 @@ use crate::Engine;
 use crate::registry;
 use crate::registry::Settings;
 
+/// Git's variables that are about the repository that a build may be started in.
+const OF_ANOTHER_REPOSITORY: [&str; 8] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+];
+
+/// How many digits of a commit's id say which it is.
+const SHORTEST_COMMIT: usize = 7;
+
 /// What an `ADD`'s source is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -42,7 +57,6 @@ pub(super) fn kind(source: &str) -> Kind {
         "git+http://",
         "git+ssh://",
         "ssh://",
-        "git+file://",
     ]
     .iter()
     .any(|scheme| source.starts_with(scheme));
@@ -91,14 +105,9 @@ pub(super) fn url(
     }
     let is_archive = |path: &Path| File::open(path).is_ok_and(super::compression::is_archive);
     let unpack = unpack && is_archive(&path);
-    let name = name
-        .filter(|name| !name.is_empty())
-        .ok_or_else(|| StepError::Transfer {
-            verb: "ADD",
-            words: format!("cannot determine filename for source {url}"),
-        })?;
     Ok(Loose {
-        name: name.into_bytes(),
+        // Without one it needs the destination's.
+        name: name.unwrap_or_default().into_bytes(),
         content: Content::Fetched(Fetched {
             path,
             size,
@@ -107,7 +116,8 @@ pub(super) fn url(
             _held: tmp,
         }),
         mode: 0o600,
-        mtime,
+        // As with Docker, one that its server says nothing of has no time.
+        mtime: mtime.or(Some(0)),
     })
 }
 
@@ -127,10 +137,15 @@ fn name(url: &str, disposition: Option<&str>) -> Option<String> {
     from_path.or(stated).map(str::to_owned)
 }
 
-/// Reads the date of an HTTP header, seconds since the epoch.
+/// Reads the date of an HTTP header (RFC 9110, 5.6.7, with the obsolete forms), seconds since the epoch.
 fn http_date(text: &str) -> Option<i64> {
-    let format = "%a, %d %b %Y %H:%M:%S GMT";
-    let time = jiff::civil::DateTime::strptime(format, text.trim()).ok()?;
+    let formats = [
+        "%a, %d %b %Y %H:%M:%S GMT",
+        "%A, %d-%b-%y %H:%M:%S GMT",
+        "%a %b %e %H:%M:%S %Y",
+    ];
+    let read = |format| jiff::civil::DateTime::strptime(format, text.trim()).ok();
+    let time = formats.into_iter().find_map(read)?;
     let zoned = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
     Some(zoned.timestamp().as_second())
 }
@@ -159,9 +174,14 @@ fn save(mut from: impl Read, path: &Path) -> io::Result<(Digest, u64)> {
 pub(super) fn git(
     builder: &Builder<'_>,
     address: &str,
+    checksum: Option<&str>,
     keep_git_dir: bool,
 ) -> Result<Loose, StepError> {
-    let source = Arc::new(checkout(builder.engine, address, keep_git_dir)?);
+    let wanted = Checkout {
+        commit: checksum,
+        keep_git_dir,
+    };
+    let source = Arc::new(checkout(builder.engine, address, wanted)?);
     let digest = super::select::tree_digest(&source)?;
     let name = address.split('#').next().unwrap_or_default();
     Ok(Loose {
@@ -172,15 +192,27 @@ pub(super) fn git(
     })
 }
 
+/// How a repository is checked out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Checkout<'a> {
+    /// What the commit's id begins with.
+    commit: Option<&'a str>,
+    keep_git_dir: bool,
+}
+
 /// Checks `repository#ref:directory` out.
 pub(super) fn checkout(
     engine: &Engine,
     address: &str,
-    keep_git_dir: bool,
+    wanted: Checkout<'_>,
 ) -> Result<Source, StepError> {
     let (repository, fragment) = address.split_once('#').unwrap_or((address, ""));
     let (reference, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
-    let repository = repository.strip_prefix("git+").unwrap_or(repository);
+    let repository = match repository.strip_prefix("git+") {
+        Some(repository) => repository.to_owned(),
+        None if repository.starts_with("github.com/") => format!("https://{repository}"),
+        None => repository.to_owned(),
+    };
     let reference = if reference.is_empty() {
         "HEAD"
     } else {
@@ -193,47 +225,45 @@ pub(super) fn checkout(
     let tree = tmp.path().join("tree");
     std::fs::create_dir(&tree).map_err(StepError::io(&tree))?;
     run_git(&tree, &["init", "-q"])?;
-    run_git(&tree, &["remote", "add", "origin", "--", repository])?;
-    let fetched = run_git(
-        &tree,
-        &[
-            "fetch",
-            "-q",
-            "--depth",
-            "1",
-            "--no-tags",
-            "origin",
-            "--",
-            reference,
-        ],
-    );
+    run_git(&tree, &["remote", "add", "--", "origin", &repository])?;
+    let fetch = ["fetch", "-q", "--no-tags"];
+    let of_reference = ["--", "origin", reference];
+    let shallow = [&fetch[..], &["--depth=1"], &of_reference].concat();
+    // A server of plain files gives nothing that is shallow.
+    let fetched =
+        run_git(&tree, &shallow).or_else(|_| run_git(&tree, &[&fetch[..], &of_reference].concat()));
     match fetched {
-        Ok(()) => run_git(&tree, &["checkout", "-q", "FETCH_HEAD"])?,
+        Ok(_) => run_git(&tree, &["checkout", "-q", "FETCH_HEAD"])?,
         // A commit that the server does not give alone.
-        Err(_) => {
-            run_git(&tree, &["fetch", "-q", "origin"])?;
-            run_git(&tree, &["checkout", "-q", reference])?;
+        Err(error) if reference.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            run_git(&tree, &["fetch", "-q", "origin"]).map_err(|_| error)?;
+            run_git(&tree, &["checkout", "-q", reference])?
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(expected) = wanted.commit {
+        let found = run_git(&tree, &["rev-parse", "HEAD"])?;
+        let is_id = expected.len() >= SHORTEST_COMMIT;
+        if !is_id || !found.starts_with(&expected.to_ascii_lowercase()) {
+            return Err(StepError::Checksum {
+                url: address.to_owned(),
+                expected: expected.to_owned(),
+                found: found.trim().to_owned(),
+            });
         }
     }
-    run_git(
-        &tree,
-        &[
-            "submodule",
-            "update",
-            "-q",
-            "--init",
-            "--recursive",
-            "--depth=1",
-        ],
-    )?;
-    if !keep_git_dir {
+    if tree.join(".gitmodules").symlink_metadata().is_ok() {
+        let update = ["submodule", "update", "-q", "--init", "--recursive"];
+        run_git(&tree, &[&update[..], &["--depth=1"]].concat())?;
+    }
+    if !wanted.keep_git_dir {
         let git_dir = tree.join(".git");
         std::fs::remove_dir_all(&git_dir).map_err(StepError::io(&git_dir))?;
     }
     let names = super::files::clean(directory.as_bytes())
         .ok_or_else(|| git_failed(format!("invalid subdirectory: {directory}")))?;
     let below = String::from_utf8_lossy(&super::files::join(&names)).into_owned();
-    // Resolved beneath the checkout: a link in it leads nowhere else.
+    // Resolved within the checkout: a link in it leads nowhere else.
     let flags =
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let root = rustix::fs::open(&tree, flags, rustix::fs::Mode::empty())
@@ -245,42 +275,45 @@ pub(super) fn checkout(
             &root,
             below,
             flags,
-            rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS,
+            rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS,
         )
         .map_err(StepError::io(below))?,
     };
     Ok(Source::checkout(tmp, directory))
 }
 
-/// Runs git without anything of the user's that could ask or execute.
-fn run_git(tree: &Path, arguments: &[&str]) -> Result<(), StepError> {
-    let output = Command::new("git")
-        .args([
-            "-c",
-            "core.hooksPath=/dev/null",
-            "-c",
-            "init.defaultBranch=master",
-        ])
-        .args([
-            "-c",
-            "advice.detachedHead=false",
-            "-c",
-            "protocol.ext.allow=never",
-        ])
+/// Runs git without anything of the user's that could ask or execute, and without anything of the host's that a repository
+/// could have it read; returns what it says.
+fn run_git(tree: &Path, arguments: &[&str]) -> Result<String, StepError> {
+    let mut command = Command::new("git");
+    for setting in [
+        "core.hooksPath=/dev/null",
+        "init.defaultBranch=master",
+        "advice.detachedHead=false",
+        // A server that says nothing for a minute is not waited for.
+        "http.lowSpeedLimit=1",
+        "http.lowSpeedTime=60",
+    ] {
+        command.args(["-c", setting]);
+    }
+    for variable in OF_ANOTHER_REPOSITORY {
+        command.env_remove(variable);
+    }
+    command
         .arg("-C")
         .arg(tree)
         .args(arguments)
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
+        .env("GIT_ALLOW_PROTOCOL", "git:http:https:ssh")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = crate::sys::process::of_ours(&mut command)
         .output()
         .map_err(|error| git_failed(crate::image::words(&error)))?;
     match output.status.success() {
-        true => Ok(()),
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => {
             let words = String::from_utf8_lossy(&output.stderr);
             Err(git_failed(crate::image::printable(words.trim())))
@@ -324,5 +357,8 @@ mod tests {
         assert_eq!(name("http://h/a/", Some("filename=../x")), None);
         let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(date, Some(784_111_777));
+        assert_eq!(http_date("Sunday, 06-Nov-94 08:49:37 GMT"), date);
+        assert_eq!(http_date("Sun Nov  6 08:49:37 1994"), date);
+        assert_eq!(http_date("yesterday"), None);
     }
 }

@@ -218,6 +218,7 @@ fn copy_out(files: &Files, directory: &Path) -> io::Result<()> {
     let options = Unpack {
         owner: Some(owner),
         follow_in: None,
+        ..Unpack::default()
     };
     let (reader, writer) = io::pipe()?;
     std::thread::scope(|scope| {

@@ -258,6 +258,12 @@ impl Builder<'_> {
 /// Returns what a `RUN` runs.
 fn command(state: &State, run: &Run) -> Command {
     match &run.command {
+        // As Docker: what the shell says to that is what comes of it.
+        RunCommand::Shell(line) if line.is_empty() => Command {
+            words: state.shell().join(" "),
+            arguments: state.shell(),
+            script: None,
+        },
         RunCommand::Shell(line) => {
             let arguments = [state.shell(), vec![line.clone()]].concat();
             Command {
@@ -266,6 +272,12 @@ fn command(state: &State, run: &Run) -> Command {
                 script: None,
             }
         }
+        // As Docker: the image's own.
+        RunCommand::Exec(words) if words.is_empty() => Command {
+            arguments: state.words("Cmd"),
+            script: None,
+            words: String::new(),
+        },
         RunCommand::Exec(words) => Command {
             arguments: words.clone(),
             script: None,

@@ -459,6 +459,7 @@ fn copy_into(source: &Source, path: &[u8], data: &Path) -> io::Result<()> {
     let options = Unpack {
         owner: None,
         follow_in: None,
+        ..Unpack::default()
     };
     let (reader, writer) = io::pipe()?;
     std::thread::scope(|scope| {

@@ -19,6 +19,8 @@ use super::error::StepError;
 use super::files::Files;
 use super::ignore::IgnoreFile;
 use crate::Engine;
+use crate::archive::Counted;
+use crate::archive::Most;
 use crate::tree::HostTree;
 use crate::tree::Last;
 use crate::tree::Tree;
@@ -67,7 +69,13 @@ impl Source {
     /// Takes in a tar: as a layer, which no image names and the next sweep removes. So nothing of it is ever made a file
     /// of the host's.
     pub(super) fn archive(engine: &Engine, archive: impl Read + Send) -> Result<Source, StepError> {
-        let archive = compression::decoded(archive).map_err(StepError::io("context"))?;
+        let failed = || StepError::io("context");
+        let archive = compression::decoded(archive).map_err(failed())?;
+        let mut left = Most::room(engine.root()).map_err(failed())?.bytes;
+        let archive = Counted {
+            inner: archive,
+            left: &mut left,
+        };
         let layer = engine.store().ingest(archive, Expect::default())?.diff_id;
         Ok(Source {
             is_context: true,

@@ -285,8 +285,15 @@ impl Builder<'_> {
         let mut paths = Vec::new();
         let checksum = add.checksum.as_deref();
         let checksum = checksum.map(|text| self.word(state, text)).transpose()?;
-        for source in &add.transfer.sources {
-            let source = self.word(state, source)?;
+        let sources = self.words(state, &add.transfer.sources)?;
+        let is_remote = |source: &String| super::fetch::kind(source) != super::fetch::Kind::Path;
+        if checksum.is_some() && !(sources.len() == 1 && sources.iter().all(is_remote)) {
+            return Err(StepError::Transfer {
+                verb: "ADD",
+                words: "checksum can't be specified for multiple or local sources".to_owned(),
+            });
+        }
+        for source in sources {
             match super::fetch::kind(&source) {
                 super::fetch::Kind::Path => paths.push(source),
                 super::fetch::Kind::Url => {
@@ -299,15 +306,14 @@ impl Builder<'_> {
                     )?);
                 }
                 super::fetch::Kind::Git => {
-                    loose.push(super::fetch::git(self, &source, add.keep_git_dir)?);
+                    loose.push(super::fetch::git(
+                        self,
+                        &source,
+                        checksum.as_deref(),
+                        add.keep_git_dir,
+                    )?);
                 }
             }
-        }
-        if checksum.is_some() && !paths.is_empty() {
-            return Err(StepError::Transfer {
-                verb: "ADD",
-                words: "checksum can't be specified for multiple or local sources".to_owned(),
-            });
         }
         let asked = self.asked(state, &add.transfer)?;
         let prepared = self.look(Request {
@@ -466,7 +472,7 @@ impl Builder<'_> {
         let source = match self.options.contexts.get(name) {
             Some(NamedContext::Directory(path)) => super::context::directory(self.engine, path)?,
             Some(NamedContext::Git(address)) => {
-                super::fetch::checkout(self.engine, address, false)?
+                super::fetch::checkout(self.engine, address, super::fetch::Checkout::default())?
             }
             Some(NamedContext::Url(url)) => {
                 let body = super::fetch::open(url, &self.options.registry)?;

@@ -38,6 +38,7 @@ use super::select::Wanted;
 use super::source::Source;
 use crate::Engine;
 use crate::archive;
+use crate::archive::Most;
 use crate::archive::Packer;
 use crate::archive::Unpack;
 use crate::tree::Last;
@@ -370,6 +371,9 @@ impl Transfer {
             pieces.insert(path, Piece::Entry(entry));
         }
         for loose in &self.loose {
+            if loose.name.is_empty() && place.name.is_none() && !is_unpacked(loose) {
+                return Err(self.refused("cannot determine filename for the source".to_owned()));
+            }
             let (path, stat) = (place.path(&loose.name), self.loose_stat(loose));
             if !is_new {
                 self.may_replace(base, &path, &stat)?;
@@ -430,6 +434,7 @@ impl Transfer {
     ) -> Result<DiffId, StepError> {
         let tmp = engine.store().tmp_dir()?;
         let failed = || StepError::io(tmp.path());
+        let most = Most::room(tmp.path()).map_err(failed())?;
         let layers = base.0.stack().layers().to_vec();
         let upper = Upper::open(&tmp.path().join("upper"), &tmp.path().join("work"));
         let union = upper
@@ -451,16 +456,16 @@ impl Transfer {
             with_tree!(&self.source.files, from => {
                 let node = from.resolve(&entry.from, Last::Keep).map_err(failed())?;
                 let content = from.read(&node).map_err(failed())?;
-                self.unpack_one(&tree, place, content, owner)?;
+                self.unpack_one(&tree, place, content, owner, most)?;
             });
         }
         for loose in self.loose.iter().filter(|loose| is_unpacked(loose)) {
             match &loose.content {
                 Content::Fetched(fetched) => {
                     let file = File::open(&fetched.path).map_err(StepError::io(&fetched.path))?;
-                    self.unpack_one(&tree, place, file, owner)?;
+                    self.unpack_one(&tree, place, file, owner, most)?;
                 }
-                Content::Tree(source, _) => self.unpack_tree(&tree, place, source)?,
+                Content::Tree(source, _) => self.unpack_tree(&tree, place, source, most)?,
                 Content::Bytes(_) => {}
             }
         }
@@ -484,6 +489,7 @@ impl Transfer {
         let options = Unpack {
             owner: None,
             follow_in: None,
+            ..Unpack::default()
         };
         std::thread::scope(|scope| {
             let packing = scope.spawn(move || {
@@ -511,6 +517,7 @@ impl Transfer {
         place: &Place,
         from: impl io::Read + Send,
         owner: Option<(u32, u32)>,
+        most: Most,
     ) -> Result<(), StepError> {
         let path = [b"/", &join(&place.directory)[..]].concat();
         let shown = String::from_utf8_lossy(&path).into_owned();
@@ -519,6 +526,7 @@ impl Transfer {
         let options = Unpack {
             owner,
             follow_in: Some(&path),
+            most: Some(most),
         };
         let decoded = compression::decoded(from).map_err(failed())?;
         archive::unpack(tree, &directory, decoded, &options)
@@ -532,6 +540,7 @@ impl Transfer {
         tree: &UnionTree,
         place: &Place,
         source: &Source,
+        most: Most,
     ) -> Result<(), StepError> {
         let (reader, writer) = io::pipe().map_err(StepError::io("pipe"))?;
         std::thread::scope(|scope| {
@@ -542,7 +551,7 @@ impl Transfer {
                 })
             });
             let owner = self.wanted.owner.unwrap_or((0, 0));
-            let unpacked = self.unpack_one(tree, place, reader, Some(owner));
+            let unpacked = self.unpack_one(tree, place, reader, Some(owner), most);
             match packing.join() {
                 Ok(packed) => packed.map_err(StepError::io("checkout"))?,
                 Err(panic) => std::panic::resume_unwind(panic),

@@ -654,6 +654,22 @@ pub(super) fn check_resources(resources: &Resources) -> Result<(), ContainerErro
             "Conflicting options: Nano CPUs and CPU Quota cannot both be set".to_owned(),
         );
     }
+    for (what, asked, online) in [
+        (
+            "CPUs",
+            &resources.cpuset_cpus,
+            "/sys/devices/system/cpu/online",
+        ),
+        (
+            "memory nodes",
+            &resources.cpuset_mems,
+            "/sys/devices/system/node/online",
+        ),
+    ] {
+        if let Some(asked) = asked.as_deref().filter(|asked| !asked.is_empty()) {
+            check_set(what, asked, online)?;
+        }
+    }
     let there = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     if let Some(nano_cpus) = resources.nano_cpus
         && nano_cpus > there * 1_000_000_000
@@ -663,6 +679,38 @@ pub(super) fn check_resources(resources: &Resources) -> Result<(), ContainerErro
         ));
     }
     Ok(())
+}
+
+/// Refuses a set of CPUs or memory nodes that are not all there, as the kernel's file of those that are has it.
+fn check_set(what: &str, asked: &str, online: &str) -> Result<(), ContainerError> {
+    let wanted = numbers(asked).ok_or_else(|| {
+        let kind = if what == "CPUs" { "cpus" } else { "mems" };
+        ContainerError::Invalid(format!("Invalid value {asked} for cpuset {kind}"))
+    })?;
+    let Ok(available) = std::fs::read_to_string(online) else {
+        return Ok(());
+    };
+    let available = available.trim();
+    let there = numbers(available).unwrap_or_default();
+    let has = |number: u32| there.iter().any(|range| range.contains(&number));
+    match wanted.into_iter().flatten().all(has) {
+        true => Ok(()),
+        false => Err(ContainerError::Invalid(format!(
+            "Requested {what} are not available - requested {asked}, available: {available}"
+        ))),
+    }
+}
+
+/// Reads `0-2,4`.
+fn numbers(list: &str) -> Option<Vec<std::ops::RangeInclusive<u32>>> {
+    /// Beyond what any machine has.
+    const LARGEST: u32 = 1 << 16;
+    let number = |text: &str| text.parse().ok().filter(|number| *number < LARGEST);
+    let ranges = list.split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(number(first)?..=number(last)?)
+    });
+    ranges.collect()
 }
 
 /// Returns the image's check with what was asked for put over it.

@@ -5,6 +5,8 @@ use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// `CLONE_INTO_CGROUP` of `<linux/sched.h>`; libc's constant does not fit its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -50,6 +52,18 @@ pub(crate) unsafe fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Re
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
     }
+}
+
+/// Has a program that is to be run end when the thread that runs it does, however that ends, and make files that all may
+/// read.
+pub(crate) fn of_ours(command: &mut Command) -> &mut Command {
+    let prepare = || {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        let signal = Some(rustix::process::Signal::TERM);
+        Ok(rustix::process::set_parent_process_death_signal(signal)?)
+    };
+    // SAFETY: between fork and exec there are two system calls, which neither allocate nor lock.
+    unsafe { command.pre_exec(prepare) }
 }
 
 /// Ends the process at once: no destructor, no exit handler.

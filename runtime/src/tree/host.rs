@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -248,11 +249,13 @@ impl Tree for HostTree {
     }
 
     fn write(&self, file: &OwnedFd, content: &mut dyn Read) -> io::Result<u64> {
-        let mut out = File::options()
+        let out = File::options()
             .write(true)
             .truncate(true)
             .open(proc_path(file))?;
-        io::copy(content, &mut out)
+        let length = super::write_sparsely(content, |piece, at| out.write_all_at(piece, at))?;
+        out.set_len(length)?;
+        Ok(length)
     }
 
     fn link(&self, file: &OwnedFd, directory: &OwnedFd, name: &[u8]) -> io::Result<()> {

@@ -160,25 +160,23 @@ impl Tree for UnionTree {
     fn write(&self, file: &Held, content: &mut dyn Read) -> io::Result<u64> {
         let opened = self.0.open(file.ino, libc::O_WRONLY, Access::PLAIN)?;
         let written = (|| {
-            let empty = SetAttr {
-                size: Some(0),
+            let sized = |size| SetAttr {
+                size: Some(size),
                 ..SetAttr::default()
             };
-            self.0.setattr(file.ino, &empty)?;
-            let mut buffer = vec![0; 128 << 10];
-            let mut offset = 0;
-            loop {
-                let count = content.read(&mut buffer)?;
-                if count == 0 {
-                    return Ok(offset);
+            self.0.setattr(file.ino, &sized(0))?;
+            let length = super::write_sparsely(content, |mut piece, mut at| {
+                while !piece.is_empty() {
+                    let written = self.0.write(opened.handle, piece, at)?;
+                    at += written as u64;
+                    piece = &piece[written..];
                 }
-                let mut rest = &buffer[..count];
-                while !rest.is_empty() {
-                    let written = self.0.write(opened.handle, rest, offset)?;
-                    offset += written as u64;
-                    rest = &rest[written..];
-                }
+                Ok(())
+            })?;
+            if self.0.getattr(file.ino)?.size != length {
+                self.0.setattr(file.ino, &sized(length))?;
             }
+            Ok(length)
         })();
         self.0.release(opened.handle);
         written

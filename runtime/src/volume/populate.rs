@@ -245,6 +245,7 @@ fn fill(
     let unpack = Unpack {
         owner: None,
         follow_in: None,
+        ..Unpack::default()
     };
     let (packed, unpacked) = std::thread::scope(|scope| {
         let packing = scope.spawn(move || archive::pack(image, &place, b"", writer).map(drop));

@@ -347,9 +347,7 @@ fn invalid_flag(flag: &'static str, value: &str) -> Mistake {
 /// Reads a `RUN`'s command; here-documents are the shell's, unless one is all there is.
 fn run_command(rest: &str, heredocs: &[Heredoc]) -> Result<RunCommand, Mistake> {
     let line = match command(rest)? {
-        CommandLine::Exec(words) if words.is_empty() => return Err(Mistake::NoArgument("RUN")),
         CommandLine::Exec(words) => return Ok(RunCommand::Exec(words)),
-        CommandLine::Shell(line) if line.is_empty() => return Err(Mistake::NoArgument("RUN")),
         CommandLine::Shell(line) => line,
     };
     if let [heredoc] = heredocs
