@@ -14,6 +14,7 @@
 //! no layer names; the first is swept when a store is opened, the second by [`Store::collect_garbage`].
 
 mod check;
+mod removal;
 mod tmp_dir;
 
 use std::collections::HashSet;
@@ -31,6 +32,7 @@ use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
 
 pub use self::check::Fault;
+pub use self::removal::remove_tree;
 pub use self::tmp_dir::TmpDir;
 use crate::digest::ChainId;
 use crate::digest::DiffId;
@@ -123,7 +125,10 @@ impl Store {
                 _ => {}
             }
         }
-        tmp_dir::sweep(&store)?;
+        // What cannot be removed is in nobody's way.
+        if let Err(error) = tmp_dir::sweep(&store) {
+            log::warn!("{error}");
+        }
         Ok(store)
     }
 

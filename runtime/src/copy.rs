@@ -4,29 +4,39 @@
 //! names are `docker cp`'s: a source directory goes into a destination that is there and becomes one that is not; `/.`
 //! at its end means what is in it; a destination that ends in `/` must be a directory.
 
+use std::cell::Cell;
 use std::io;
 use std::io::PipeReader;
 use std::io::Read;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use jiff::Timestamp;
 use layerfs::Kind;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
 
 use crate::Engine;
 use crate::archive;
+use crate::archive::Most;
 use crate::archive::Unpack;
 use crate::archive::UnpackError;
 use crate::container::ContainerError;
 use crate::container::ContainerTree;
 use crate::image::words;
+use crate::sandbox::MountSource;
 use crate::tree::HostTree;
 use crate::tree::Last;
+use crate::tree::Metadata;
 use crate::tree::Stat;
 use crate::tree::Tree;
 use crate::tree::UnionTree;
 use crate::tree::components;
+
+/// How many links are followed, as the kernel's own bound.
+const MOST_LINKS: usize = 40;
 
 /// How to copy.
 #[derive(Debug, Clone, Copy, Default)]
@@ -156,6 +166,42 @@ fn find_target<T: Tree>(
     source: &Stat,
     source_path: &[u8],
 ) -> Result<Target<T::Node>, CopyError> {
+    let mut path = place.path.to_vec();
+    // A link that leads nowhere yet is where its target will be.
+    for _ in 0..MOST_LINKS {
+        match dangling(tree, &path) {
+            Some(target) => path = target,
+            None => break,
+        }
+    }
+    let place = &Place {
+        path: &path,
+        container: place.container,
+    };
+    find_place(tree, place, source, source_path)
+}
+
+/// Returns what a path leads to that ends in a link without a target.
+fn dangling<T: Tree>(tree: &T, path: &[u8]) -> Option<Vec<u8>> {
+    let missing = tree.resolve(path, Last::Follow).err()?;
+    if missing.kind() != io::ErrorKind::NotFound {
+        return None;
+    }
+    let link = tree.resolve(path, Last::Keep).ok()?;
+    let target = tree.link_target(&link).ok()?;
+    if target.starts_with(b"/") {
+        return Some(target);
+    }
+    let end = path.iter().rposition(|byte| *byte == b'/')?;
+    Some([&path[..=end], &target].concat())
+}
+
+fn find_place<T: Tree>(
+    tree: &T,
+    place: &Place<'_>,
+    source: &Stat,
+    source_path: &[u8],
+) -> Result<Target<T::Node>, CopyError> {
     let path = place.path;
     let source_is_directory = source.kind == Kind::Directory;
     match tree.resolve(path, Last::Follow) {
@@ -253,6 +299,17 @@ where
         let written = target
             .write(file, &mut content)
             .map_err(|error| to.failed(error))?;
+        let (uid, gid) = owner.unwrap_or((stat.uid, stat.gid));
+        let metadata = Metadata {
+            mode: stat.mode,
+            uid,
+            gid,
+            mtime: stat.mtime,
+            xattrs: Vec::new(),
+        };
+        target
+            .set_metadata(file, &metadata)
+            .map_err(|error| to.failed(error))?;
         return Ok(written);
     }
     let (reader, writer) = io::pipe().map_err(|error| from.failed(error))?;
@@ -295,7 +352,7 @@ macro_rules! with_tree {
     ($engine:expr, $opened:expr, |$tree:ident| $body:expr) => {
         match $opened {
             ContainerTree::Running(running) => {
-                let $tree = &HostTree::of_container(running.root, running.first_user);
+                let $tree = &HostTree::of_running(running.root, running.first_user);
                 $body
             }
             ContainerTree::Stopped(stopped) => {
@@ -350,6 +407,7 @@ impl Engine {
         options: &CopyOptions,
     ) -> Result<u64, CopyError> {
         let opened = self.container_tree(container)?;
+        self.tell_of_copy(container, "archive-path", from)?;
         let host = host()?;
         let to = absolute(to)?;
         let from = Place {
@@ -380,6 +438,7 @@ impl Engine {
         let from = absolute(from)?;
         let host = host()?;
         let opened = self.writable_tree(container)?;
+        self.tell_of_copy(container, "extract-to-dir", to)?;
         let from = Place {
             path: &from,
             container: None,
@@ -406,6 +465,7 @@ impl Engine {
         out: &mut dyn Write,
     ) -> Result<(), CopyError> {
         let opened = self.container_tree(container)?;
+        self.tell_of_copy(container, "archive-path", from)?;
         let place = Place {
             path: from,
             container: Some(container),
@@ -462,14 +522,16 @@ impl Engine {
         input: &mut dyn Read,
     ) -> Result<u64, CopyError> {
         let opened = self.writable_tree(container)?;
+        self.tell_of_copy(container, "extract-to-dir", to)?;
         let place = Place {
             path: to,
             container: Some(container),
         };
+        let most = Cell::new(self.most_to_extract(container, &opened, to)?);
         let unpack = Unpack {
             owner: (!options.archive).then_some((0, 0)),
             follow_in: Some(to),
-            ..Unpack::default()
+            most: Some(&most),
         };
         with_tree!(self, opened, |tree| {
             let directory = tree
@@ -486,12 +548,58 @@ impl Engine {
         })
     }
 
+    /// Returns what an archive may bring that is unpacked in a container: no more than the disk can hold at all, so that a
+    /// few bytes that stand for an endless hole are refused.
+    fn most_to_extract(
+        &self,
+        name: &str,
+        opened: &ContainerTree,
+        to: &[u8],
+    ) -> Result<Most, CopyError> {
+        let failed = |source| CopyError::Host {
+            path: self.root().display().to_string(),
+            source,
+        };
+        let mut most = Most::on_disk_of(self.root()).map_err(failed)?;
+        // Elsewhere may be more.
+        let mut allow = |path: &Path| {
+            if let Ok(there) = Most::on_disk_of(path) {
+                most.bytes = most.bytes.max(there.bytes);
+            }
+        };
+        match opened {
+            ContainerTree::Running(running) => {
+                let directory = crate::sys::fds::open_resolved(
+                    &running.root,
+                    to,
+                    OFlags::PATH | OFlags::CLOEXEC,
+                    ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+                );
+                if let Ok(directory) = directory {
+                    allow(Path::new(&format!(
+                        "/proc/self/fd/{}",
+                        directory.as_raw_fd()
+                    )));
+                }
+            }
+            ContainerTree::Stopped(_) => {
+                for mount in &self.container(name)?.config.mounts {
+                    if let MountSource::Bind(bind) = &mount.source {
+                        allow(&bind.path);
+                    }
+                }
+            }
+        }
+        Ok(most)
+    }
+
     /// Writes a container's whole tree, without what is mounted in it, as a tar.
     pub fn export_container(&self, container: &str, out: &mut dyn Write) -> Result<(), CopyError> {
         let failed = |source| CopyError::Pack {
             path: container.to_owned(),
             source,
         };
+        self.emit_of(&self.container(container)?, "export", &[]);
         let packed = match self.container_tree(container)? {
             ContainerTree::Running(running) => {
                 let tree = HostTree::of_container(running.bare, running.first_user);
@@ -505,6 +613,13 @@ impl Engine {
             }
         };
         packed.and_then(|out| out.flush()).map_err(failed)
+    }
+
+    fn tell_of_copy(&self, name: &str, action: &str, path: &[u8]) -> Result<(), CopyError> {
+        let container = self.container(name)?;
+        let path = String::from_utf8_lossy(path).into_owned();
+        self.emit_of(&container, action, &[("path", path)]);
+        Ok(())
     }
 
     /// Opens a container's tree to write to it.

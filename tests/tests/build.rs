@@ -502,8 +502,8 @@ fn end_early(
 ) -> (std::process::ExitStatus, String) {
     let log = ply.path("log");
     let out = fs::File::create(&log).expect("a file");
-    let mut child = ply
-        .command(arguments)
+    let mut command = ply.command(arguments);
+    let mut child = tests::interruptible(&mut command)
         .stdout(out)
         .stderr(Stdio::null())
         .spawn()

@@ -323,6 +323,46 @@ fn more_entries_than_the_disk_has_room_for_are_refused() {
     must("umount", &["-l", &ply.root().display().to_string()]);
 }
 
+#[test]
+fn an_archive_deeper_than_descriptors_leaves_nothing_in_the_way() {
+    let ply = Ply::with_busybox();
+    let context = context(&ply, "FROM busybox\nADD deep /\nADD wrong /\n");
+    script(
+        &context,
+        "name=$(printf 'a/%.0s' $(seq 1100))f; touch file; tar --format=posix --transform \"s,file,$name,\" -cf deep file
+         (head -c 10240 deep | head -c 3072; head -c 512 /dev/urandom) > wrong; rm file",
+    );
+    let few = |arguments: &str| {
+        let text = format!(
+            "ulimit -n 1024; exec {} {arguments}",
+            Ply::program().display()
+        );
+        let output = Command::new("bash")
+            .args(["-c", &text])
+            .env("PLY_ROOT", ply.root())
+            .env("PLY_RUN", ply.path("run"))
+            .current_dir(ply.path(""))
+            .output();
+        Output::from(output.expect("bash runs"))
+    };
+    // The second is cut short.
+    let failed = few("build -q --network none context");
+    failed.fails(1, "ADD failed");
+    few("images").ok();
+    few("system check").ok();
+    assert_eq!(ply.leftovers(), Vec::<String>::new());
+    fs::write(context.join("Dockerfile"), "FROM busybox\nADD deep /\n").expect("written");
+    // How deep an archive may be is what the process may open; that it is too deep is said, and that is all.
+    let built = few("build -q --network none -t made context");
+    assert!(
+        built.code == 0 || built.err.contains("too many open files"),
+        "{built:?}"
+    );
+    few("images").ok();
+    few("system check").ok();
+    assert_eq!(ply.leftovers(), Vec::<String>::new());
+}
+
 /// A tar written by hand: libraries refuse such names.
 struct Archive(Vec<u8>);
 

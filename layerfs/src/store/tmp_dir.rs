@@ -13,6 +13,7 @@ use nix::fcntl::FlockArg;
 use super::Store;
 use super::StoreError;
 use super::at;
+use super::remove_tree;
 
 /// A directory in `tmp/` that lives as long as this value; its lock tells others that its maker lives.
 #[derive(Debug)]
@@ -45,7 +46,9 @@ impl TmpDir {
 
 impl Drop for TmpDir {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        if let Err(error) = remove_tree(&self.path) {
+            log::warn!("{}: {error}", self.path.display());
+        }
     }
 }
 
@@ -68,13 +71,10 @@ pub(super) fn sweep(store: &Store) -> Result<(), StoreError> {
     };
     for entry in entries {
         let path = entry.map_err(at(&tmp))?.path();
-        if is_dead(&path) {
-            match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(at(&path)(error));
-                }
-                _ => {}
-            }
+        if is_dead(&path)
+            && let Err(error) = remove_tree(&path)
+        {
+            log::warn!("{}: {error}", path.display());
         }
     }
     Ok(())

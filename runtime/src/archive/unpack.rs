@@ -4,6 +4,7 @@
 //! entry no more is held in memory than [`HEADERS`].
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::io::Read;
 use std::path::Path;
@@ -22,8 +23,23 @@ use crate::tree::Tree;
 use crate::tree::components;
 
 /// The most that is read of what an archive says of one entry: names, attributes, the map of a sparse file. A path has at
-/// most 4 KiB, an attribute 64 KiB.
-const HEADERS: u64 = 8 << 20;
+/// most 4 KiB, an attribute 64 KiB; and the library's work on an old map grows with the square of its length.
+const HEADERS: u64 = 1 << 20;
+
+/// How much is told of a path that is too long.
+const SHOWN: usize = 64;
+
+/// The longest path and the longest target of a link, `PATH_MAX` of `<linux/limits.h>`.
+const LONGEST_PATH: usize = 4096;
+
+/// The largest value of an attribute, `XATTR_SIZE_MAX` of `<linux/limits.h>`.
+const LARGEST_XATTR: usize = 64 << 10;
+
+/// The most that is remembered of directories until the end, bytes.
+const REMEMBERED: usize = 256 << 20;
+
+/// What a directory's children would inherit: it is set after they are made.
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// How a tar is unpacked.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +49,8 @@ pub(crate) struct Unpack<'a> {
     /// The directory's path in the tree, if links on the way to an entry are to be followed in it: an archive made by
     /// hand may count on `/bin` being one. An archive that a container had a say in is never let through a link.
     pub(crate) follow_in: Option<&'a [u8]>,
-    /// How much it may bring, if that is bounded.
-    pub(crate) most: Option<Most>,
+    /// How much it may bring, if that is bounded; what it has brought is subtracted.
+    pub(crate) most: Option<&'a Cell<Most>>,
 }
 
 /// How much an archive may bring.
@@ -63,6 +79,16 @@ impl Most {
         Ok(Most {
             entries: inodes.min(Most::MOST_ENTRIES),
             bytes: stat.f_bavail.saturating_mul(stat.f_frsize) / 2,
+        })
+    }
+
+    /// Returns what an archive may bring that is unpacked for good on the disk of `directory`, where it may replace what is
+    /// there: as much as that can hold.
+    pub(crate) fn on_disk_of(directory: &Path) -> io::Result<Most> {
+        let stat = rustix::fs::statvfs(directory)?;
+        Ok(Most {
+            entries: Most::MOST_ENTRIES,
+            bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
         })
     }
 
@@ -109,6 +135,10 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
+fn too_long() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENAMETOOLONG)
+}
+
 fn too_large() -> io::Error {
     io::Error::other("the archive holds more than there is room for")
 }
@@ -124,8 +154,9 @@ pub(crate) fn unpack<T: Tree>(
         tree,
         directory,
         options,
-        directories: Vec::new(),
-        left: options.most.unwrap_or(Most::UNBOUNDED),
+        directories: BTreeMap::new(),
+        remembered: 0,
+        left: options.most.map_or(Most::UNBOUNDED, Cell::get),
         written: 0,
     };
     let headers = Cell::new(None);
@@ -149,6 +180,9 @@ pub(crate) fn unpack<T: Tree>(
         left: &mut unpacker.left.bytes,
     };
     io::copy(&mut rest, &mut io::sink()).map_err(UnpackError::Archive)?;
+    if let Some(most) = options.most {
+        most.set(unpacker.left);
+    }
     Ok(unpacker.written)
 }
 
@@ -196,12 +230,26 @@ impl<N> std::ops::Deref for Parent<'_, N> {
     }
 }
 
+/// What a directory gets when all in it is made.
+struct Late {
+    mtime: Timespec,
+    default_acl: Option<Vec<u8>>,
+}
+
+impl Late {
+    fn size(&self) -> usize {
+        size_of::<Late>() + self.default_acl.as_ref().map_or(0, Vec::len)
+    }
+}
+
 struct Unpacker<'a, T: Tree> {
     tree: &'a T,
     directory: &'a T::Node,
     options: &'a Unpack<'a>,
-    /// By path: an open node may be a descriptor, of which there are not so many.
-    directories: Vec<(Vec<Vec<u8>>, Metadata)>,
+    /// What directories get in the end, by path: an open node may be a descriptor, of which there are not so many.
+    directories: BTreeMap<Vec<u8>, Late>,
+    /// The bytes that takes.
+    remembered: usize,
     left: Most,
     written: u64,
 }
@@ -219,10 +267,19 @@ impl<'a, T: Tree> Unpacker<'a, T> {
             // Records for all entries say nothing of files; the library would read them into memory whole.
             let sparse = match entry.header().entry_type() {
                 EntryType::XGlobalHeader => return self.skip(entry),
+                // The library takes those of the formats that have them.
+                EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink => {
+                    let words = "an extended header in an archive whose format has none";
+                    return Err(Refused::Archive(io::Error::other(words)));
+                }
                 _ => sparse::of(entry).map_err(Refused::Archive)?,
             };
             if let Some(name) = sparse.as_ref().and_then(|sparse| sparse.name.clone()) {
                 path = name;
+            }
+            if path.len() > LONGEST_PATH {
+                path.truncate(SHOWN);
+                return Err(Refused::Entry(too_long()));
             }
             self.entry(entry, &path, sparse)?;
             // What nobody wanted.
@@ -248,12 +305,24 @@ impl<'a, T: Tree> Unpacker<'a, T> {
         skipped.map(drop).map_err(Refused::Archive)
     }
 
-    /// Gives directories their metadata: the times would change with what is made in them.
-    fn finish(&self) -> io::Result<()> {
-        for (path, metadata) in self.directories.iter().rev() {
-            let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
-            let node = self.parent(&path)?;
-            self.tree.set_metadata(&node, metadata)?;
+    /// Gives directories their times, which would change with what is made in them, and what would be inherited.
+    fn finish(&mut self) -> io::Result<()> {
+        for (path, late) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let names: Vec<&[u8]> = components(&path).collect();
+            let node = self.parent(&names)?;
+            let stat = self.tree.stat(&node)?;
+            let acl = late.default_acl;
+            let metadata = Metadata {
+                mode: stat.mode,
+                uid: stat.uid,
+                gid: stat.gid,
+                mtime: late.mtime,
+                xattrs: acl
+                    .map(|acl| (DEFAULT_ACL.to_vec(), acl))
+                    .into_iter()
+                    .collect(),
+            };
+            self.tree.set_metadata(&node, &metadata)?;
         }
         Ok(())
     }
@@ -289,8 +358,8 @@ impl<'a, T: Tree> Unpacker<'a, T> {
                 )));
             }
             (Some(Kind::Directory), true) => {
-                self.will_be(&names, metadata);
-                return Ok(());
+                let node = self.tree.child(&parent, name).map_err(Refused::Entry)?;
+                return self.make_directory(&node, &names, metadata);
             }
             (Some(_), true) if !matches!(there, Some(Kind::Symlink)) => {
                 return Err(Refused::Words(format!(
@@ -302,17 +371,41 @@ impl<'a, T: Tree> Unpacker<'a, T> {
         }
         if kind.is_dir() {
             let made = self.tree.make(&parent, name, New::Directory);
-            made.map_err(Refused::Entry)?;
-            self.will_be(&names, metadata);
-            return Ok(());
+            let node = made.map_err(Refused::Entry)?;
+            return self.make_directory(&node, &names, metadata);
         }
         self.make(entry, &parent, name, metadata, sparse)
     }
 
-    /// Remembers what a directory is to be in the end.
-    fn will_be(&mut self, names: &[&[u8]], metadata: Metadata) {
-        let path = names.iter().map(|name| name.to_vec()).collect();
-        self.directories.push((path, metadata));
+    /// Gives a directory what it can have before all in it is made, and remembers the rest.
+    fn make_directory(
+        &mut self,
+        node: &T::Node,
+        names: &[&[u8]],
+        mut metadata: Metadata,
+    ) -> Result<(), Refused> {
+        let is_default = |(name, _): &(Vec<u8>, Vec<u8>)| name == DEFAULT_ACL;
+        let at = metadata.xattrs.iter().position(is_default);
+        let late = Late {
+            mtime: metadata.mtime,
+            default_acl: at.map(|at| metadata.xattrs.swap_remove(at).1),
+        };
+        self.tree
+            .set_metadata(node, &metadata)
+            .map_err(Refused::Entry)?;
+        let path = names.join(&b'/');
+        let length = path.len();
+        self.remembered += late.size();
+        match self.directories.insert(path, late) {
+            Some(before) => self.remembered -= before.size(),
+            None => self.remembered += length,
+        }
+        match self.remembered > REMEMBERED {
+            true => Err(Refused::Archive(io::Error::other(
+                "the archive has too many directories",
+            ))),
+            false => Ok(()),
+        }
     }
 
     fn make<R: Read>(
@@ -324,6 +417,12 @@ impl<'a, T: Tree> Unpacker<'a, T> {
         sparse: Option<sparse::Sparse>,
     ) -> Result<(), Refused> {
         let target = entry.link_name_bytes().map(|target| target.into_owned());
+        if target
+            .as_ref()
+            .is_some_and(|target| target.len() > LONGEST_PATH)
+        {
+            return Err(Refused::Entry(too_long()));
+        }
         let header = entry.header();
         let rdev = || {
             let number = |field: io::Result<Option<u32>>| field.ok().flatten().unwrap_or_default();
@@ -365,7 +464,7 @@ impl<'a, T: Tree> Unpacker<'a, T> {
     }
 
     /// Makes another name for a file that the archive has already brought.
-    fn link(&self, target: &[u8], parent: &T::Node, name: &[u8]) -> Result<(), Refused> {
+    fn link(&mut self, target: &[u8], parent: &T::Node, name: &[u8]) -> Result<(), Refused> {
         let names: Vec<&[u8]> = components(target).collect();
         let refused = || {
             let target = String::from_utf8_lossy(target);
@@ -381,14 +480,12 @@ impl<'a, T: Tree> Unpacker<'a, T> {
     }
 
     /// Finds the directory an entry belongs in, making those that the archive does not mention.
-    fn parent(&self, names: &[&[u8]]) -> io::Result<Parent<'a, T::Node>> {
+    fn parent(&mut self, names: &[&[u8]]) -> io::Result<Parent<'a, T::Node>> {
         if names.is_empty() {
             return Ok(Parent::Top(self.directory));
         }
         if let Some(base) = self.options.follow_in {
-            let path = names
-                .iter()
-                .fold(base.to_vec(), |path, name| [&path[..], b"/", name].concat());
+            let path = [base, b"/", &names.join(&b'/')].concat();
             match self.tree.resolve(&path, Last::Follow) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 found => return found.map(Parent::Below),
@@ -399,6 +496,8 @@ impl<'a, T: Tree> Unpacker<'a, T> {
             let here = &*found;
             let next = match self.tree.child(here, name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let left = self.left.entries.checked_sub(1);
+                    self.left.entries = left.ok_or_else(too_large)?;
                     let made = self.tree.make(here, name, New::Directory)?;
                     let (uid, gid) = self.options.owner.unwrap_or((0, 0));
                     let metadata = Metadata {
@@ -416,9 +515,7 @@ impl<'a, T: Tree> Unpacker<'a, T> {
             let next = match (kind, self.options.follow_in) {
                 (Kind::Directory, _) => next,
                 (Kind::Symlink, Some(base)) => {
-                    let path = names[..=number]
-                        .iter()
-                        .fold(base.to_vec(), |path, name| [&path[..], b"/", name].concat());
+                    let path = [base, b"/", &names[..=number].join(&b'/')].concat();
                     self.tree.resolve(&path, Last::Follow)?
                 }
                 _ => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
@@ -438,6 +535,9 @@ impl<'a, T: Tree> Unpacker<'a, T> {
                 if key == "mtime" {
                     mtime = parse_decimal(record.value_bytes());
                 } else if let Some(name) = key.strip_prefix(XATTR) {
+                    if record.value_bytes().len() > LARGEST_XATTR {
+                        return Err(io::Error::other("an attribute is too large"));
+                    }
                     xattrs.push((name.as_bytes().to_vec(), record.value_bytes().to_vec()));
                 }
             }
@@ -463,5 +563,157 @@ impl<'a, T: Tree> Unpacker<'a, T> {
             },
             xattrs,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::tree::HostTree;
+
+    fn header(mut header: tar::Header, kind: u8, name: &str, size: usize) -> Vec<u8> {
+        header.set_entry_type(EntryType::new(kind));
+        header.set_mode(0o755);
+        for set in [
+            tar::Header::set_uid,
+            tar::Header::set_gid,
+            tar::Header::set_mtime,
+        ] {
+            set(&mut header, 7);
+        }
+        header.set_size(size as u64);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    }
+
+    fn entry(kind: u8, name: &str, content: &[u8]) -> Vec<u8> {
+        let header = header(tar::Header::new_gnu(), kind, name, content.len());
+        let mut entry = [&header, content].concat();
+        entry.resize(entry.len().next_multiple_of(512), 0);
+        entry
+    }
+
+    fn records(name: &str, value: &[u8]) -> Vec<u8> {
+        let rest = [b" ", name.as_bytes(), b"=", value, b"\n"].concat();
+        let mut length = rest.len();
+        while length != rest.len() + length.to_string().len() {
+            length = rest.len() + length.to_string().len();
+        }
+        let records = [length.to_string().as_bytes(), &rest].concat();
+        entry(b'x', "records", &records)
+    }
+
+    fn unpacked(archive: &[u8], most: Most) -> (tempfile::TempDir, Result<Most, String>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let flags = rustix::fs::OFlags::PATH;
+        let root = rustix::fs::open(directory.path(), flags, rustix::fs::Mode::empty());
+        let tree = HostTree::of_container(root.expect("opened"), None);
+        let top = tree.resolve(b"/", Last::Follow).expect("the root");
+        let most = Cell::new(most);
+        let owner = rustix::process::geteuid().as_raw();
+        let options = Unpack {
+            owner: Some((owner, rustix::process::getegid().as_raw())),
+            follow_in: None,
+            most: Some(&most),
+        };
+        let done = unpack(&tree, &top, archive, &options);
+        let left = done.map(|_| most.get()).map_err(|error| error.to_string());
+        (directory, left)
+    }
+
+    const MUCH: Most = Most {
+        entries: 10_000,
+        bytes: 1 << 30,
+    };
+
+    #[test]
+    fn what_an_archive_says_of_an_entry_is_bounded() {
+        let old = |kind| {
+            let header = header(tar::Header::new_old(), kind, "old", 1 << 20);
+            [header, vec![b'x'; 1 << 20], entry(b'0', "x", b"")].concat()
+        };
+        let deep = "a/".repeat(400 << 10);
+        for (archive, words) in [
+            (old(b'x'), "whose format has none"),
+            (old(b'L'), "whose format has none"),
+            (old(b'K'), "whose format has none"),
+            (
+                [records("path", deep.as_bytes()), entry(b'0', "x", b"")].concat(),
+                "file name too long",
+            ),
+            (
+                [records("linkpath", deep.as_bytes()), entry(b'2', "x", b"")].concat(),
+                "file name too long",
+            ),
+            (
+                [records("linkpath", deep.as_bytes()), entry(b'1', "x", b"")].concat(),
+                "file name too long",
+            ),
+            (
+                [
+                    records("SCHILY.xattr.user.a", &[b'x'; (64 << 10) + 1]),
+                    entry(b'5', "x", b""),
+                ]
+                .concat(),
+                "an attribute is too large",
+            ),
+            (
+                [
+                    records("GNU.sparse.realsize", b"9223372036854775807"),
+                    entry(b'0', "x", b""),
+                ]
+                .concat(),
+                "more than there is room for",
+            ),
+        ] {
+            let (_directory, done) = unpacked(&archive, MUCH);
+            let error = done.expect_err(words);
+            assert!(error.to_lowercase().contains(words), "{error}");
+            assert!(error.len() < 500, "{}", error.len());
+        }
+    }
+
+    #[test]
+    fn all_that_is_made_is_counted() {
+        let few = Most {
+            entries: 100,
+            bytes: 10,
+        };
+        let deep = "a/".repeat(90);
+        let (_directory, left) = unpacked(&entry(b'0', &deep[..99], b"123"), few);
+        let left = left.expect("room");
+        // One entry and 49 directories that it lies in.
+        assert_eq!((left.entries, left.bytes), (50, 7));
+        let (_directory, left) = unpacked(&records("path", "a/".repeat(101).as_bytes()), few);
+        left.expect_err("nothing follows");
+        let archive = [
+            records(
+                "path",
+                ["a/".repeat(101), "f".to_owned()].concat().as_bytes(),
+            ),
+            entry(b'0', "x", b""),
+        ];
+        let (_directory, left) = unpacked(&archive.concat(), few);
+        assert!(left.is_err_and(|error| error.contains("room for")));
+    }
+
+    #[test]
+    fn directories_keep_their_times() {
+        let archive = [
+            entry(b'5', "d/", b""),
+            entry(b'5', "d/e/", b""),
+            entry(b'0', "d/e/f", b"x"),
+            entry(b'5', "./d//", b""),
+            entry(b'0', "d/g", b"x"),
+        ];
+        let (directory, left) = unpacked(&archive.concat(), MUCH);
+        left.expect("unpacked");
+        for path in ["d", "d/e", "d/e/f"] {
+            let stat = std::fs::metadata(directory.path().join(path)).expect("made");
+            assert_eq!((stat.mtime(), stat.mode() & 0o777), (7, 0o755), "{path}");
+        }
     }
 }

@@ -4,16 +4,22 @@ use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Child;
 use std::process::Command;
+use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
 use layerfs::Digest;
 use sha2::Digest as _;
 use sha2::Sha256;
 
 use super::builder::Builder;
+use super::cancel::Cancel;
 use super::error::StepError;
 use super::source::Source;
 use super::transfer::Content;
@@ -23,8 +29,8 @@ use crate::Engine;
 use crate::registry;
 use crate::registry::Settings;
 
-/// Git's variables that are about the repository that a build may be started in.
-const OF_ANOTHER_REPOSITORY: [&str; 8] = [
+/// Git's variables of the repository that a build may be started in, and of the user's settings.
+const OF_THE_USER: [&str; 11] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -33,7 +39,19 @@ const OF_ANOTHER_REPOSITORY: [&str; 8] = [
     "GIT_COMMON_DIR",
     "GIT_NAMESPACE",
     "GIT_PREFIX",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
 ];
+
+/// An ssh that asks nothing and does not wait for a server that is silent.
+const SSH: &str = "ssh -oBatchMode=yes -oConnectTimeout=60 -oServerAliveInterval=20";
+
+/// How much is kept of what git says.
+const MOST_WORDS: u64 = 64 << 10;
+
+/// How long a checkout may take: time for a large repository, but not for ever.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How many digits of a commit's id say which it is.
 const SHORTEST_COMMIT: usize = 7;
@@ -180,6 +198,7 @@ pub(super) fn git(
     let wanted = Checkout {
         commit: checksum,
         keep_git_dir,
+        cancel: Some(&builder.options.cancel),
     };
     let source = Arc::new(checkout(builder.engine, address, wanted)?);
     let digest = super::select::tree_digest(&source)?;
@@ -198,6 +217,8 @@ pub(super) struct Checkout<'a> {
     /// What the commit's id begins with.
     commit: Option<&'a str>,
     keep_git_dir: bool,
+    /// What ends it early.
+    cancel: Option<&'a Cancel>,
 }
 
 /// Checks `repository#ref:directory` out.
@@ -224,25 +245,26 @@ pub(super) fn checkout(
     let tmp = engine.store().tmp_dir()?;
     let tree = tmp.path().join("tree");
     std::fs::create_dir(&tree).map_err(StepError::io(&tree))?;
-    run_git(&tree, &["init", "-q"])?;
-    run_git(&tree, &["remote", "add", "--", "origin", &repository])?;
+    let deadline = Instant::now() + PATIENCE;
+    let git = |arguments: &[&str]| run_git(&tree, arguments, deadline, wanted.cancel);
+    git(&["init", "-q"])?;
+    git(&["remote", "add", "--", "origin", &repository])?;
     let fetch = ["fetch", "-q", "--no-tags"];
     let of_reference = ["--", "origin", reference];
     let shallow = [&fetch[..], &["--depth=1"], &of_reference].concat();
     // A server of plain files gives nothing that is shallow.
-    let fetched =
-        run_git(&tree, &shallow).or_else(|_| run_git(&tree, &[&fetch[..], &of_reference].concat()));
+    let fetched = git(&shallow).or_else(|_| git(&[&fetch[..], &of_reference].concat()));
     match fetched {
-        Ok(_) => run_git(&tree, &["checkout", "-q", "FETCH_HEAD"])?,
+        Ok(_) => git(&["checkout", "-q", "FETCH_HEAD"])?,
         // A commit that the server does not give alone.
         Err(error) if reference.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
-            run_git(&tree, &["fetch", "-q", "origin"]).map_err(|_| error)?;
-            run_git(&tree, &["checkout", "-q", reference])?
+            git(&["fetch", "-q", "origin"]).map_err(|_| error)?;
+            git(&["checkout", "-q", reference])?
         }
         Err(error) => return Err(error),
     };
     if let Some(expected) = wanted.commit {
-        let found = run_git(&tree, &["rev-parse", "HEAD"])?;
+        let found = git(&["rev-parse", "HEAD"])?;
         let is_id = expected.len() >= SHORTEST_COMMIT;
         if !is_id || !found.starts_with(&expected.to_ascii_lowercase()) {
             return Err(StepError::Checksum {
@@ -254,11 +276,11 @@ pub(super) fn checkout(
     }
     if tree.join(".gitmodules").symlink_metadata().is_ok() {
         let update = ["submodule", "update", "-q", "--init", "--recursive"];
-        run_git(&tree, &[&update[..], &["--depth=1"]].concat())?;
+        git(&[&update[..], &["--depth=1"]].concat())?;
     }
     if !wanted.keep_git_dir {
         let git_dir = tree.join(".git");
-        std::fs::remove_dir_all(&git_dir).map_err(StepError::io(&git_dir))?;
+        layerfs::store::remove_tree(&git_dir).map_err(StepError::io(&git_dir))?;
     }
     let names = super::files::clean(directory.as_bytes())
         .ok_or_else(|| git_failed(format!("invalid subdirectory: {directory}")))?;
@@ -282,43 +304,117 @@ pub(super) fn checkout(
     Ok(Source::checkout(tmp, directory))
 }
 
-/// Runs git without anything of the user's that could ask or execute, and without anything of the host's that a repository
-/// could have it read; returns what it says.
-fn run_git(tree: &Path, arguments: &[&str]) -> Result<String, StepError> {
+/// Runs git; returns what it says.
+///
+/// Nothing of the user's is read that could ask or execute: no configuration of theirs or the system's, with its filters and
+/// credential helpers, no hooks, no passwords; ssh asks nothing, unless `GIT_SSH_COMMAND` says which is to be used. Nothing of
+/// the host's can be fetched: only from servers. What it says is kept up to [`MOST_WORDS`], and it is ended at
+/// the deadline.
+fn run_git(
+    tree: &Path,
+    arguments: &[&str],
+    deadline: Instant,
+    cancel: Option<&Cancel>,
+) -> Result<String, StepError> {
     let mut command = Command::new("git");
     for setting in [
         "core.hooksPath=/dev/null",
         "init.defaultBranch=master",
         "advice.detachedHead=false",
+        // Nothing goes on in the background.
+        "gc.auto=0",
+        "maintenance.auto=false",
         // A server that says nothing for a minute is not waited for.
         "http.lowSpeedLimit=1",
         "http.lowSpeedTime=60",
     ] {
         command.args(["-c", setting]);
     }
-    for variable in OF_ANOTHER_REPOSITORY {
+    for variable in OF_THE_USER {
         command.env_remove(variable);
+    }
+    let is_chosen = ["GIT_SSH_COMMAND", "GIT_SSH"]
+        .into_iter()
+        .any(|variable| std::env::var_os(variable).is_some());
+    if !is_chosen {
+        command.env("GIT_SSH_COMMAND", SSH);
     }
     command
         .arg("-C")
         .arg(tree)
         .args(arguments)
         .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "true")
+        .env("SSH_ASKPASS", "true")
         .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_ALLOW_PROTOCOL", "git:http:https:ssh")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let output = crate::sys::process::of_ours(&mut command)
-        .output()
-        .map_err(|error| git_failed(crate::image::words(&error)))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => {
-            let words = String::from_utf8_lossy(&output.stderr);
-            Err(git_failed(crate::image::printable(words.trim())))
-        }
+        .stderr(Stdio::piped())
+        // Its helpers end with it.
+        .process_group(0);
+    let failed = |error: io::Error| git_failed(crate::image::words(&error));
+    let mut child = crate::sys::process::of_ours(&mut command)
+        .spawn()
+        .map_err(failed)?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (ended, out, err) = std::thread::scope(|scope| {
+        let (out, err) = (
+            scope.spawn(|| beginning(out)),
+            scope.spawn(|| beginning(err)),
+        );
+        let ended = wait(&mut child, deadline, cancel);
+        (ended, out.join(), err.join())
+    });
+    let text = |joined: std::thread::Result<Vec<u8>>| match joined {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    let (out, err) = (text(out), text(err));
+    match ended?.success() {
+        true => Ok(out),
+        false => Err(git_failed(crate::image::printable(err.trim()))),
     }
+}
+
+/// Reads all that a program says, of which the beginning is kept.
+fn beginning(from: Option<impl Read>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    if let Some(mut from) = from {
+        let mut first = from.by_ref().take(MOST_WORDS);
+        // What cannot be read is as good as not said.
+        let _ = first.read_to_end(&mut kept);
+        let _ = io::copy(&mut from, &mut io::sink());
+    }
+    kept
+}
+
+/// Waits for a program that leads a process group; ends the whole group when the build is canceled or it takes too long.
+fn wait(
+    child: &mut Child,
+    deadline: Instant,
+    cancel: Option<&Cancel>,
+) -> Result<ExitStatus, StepError> {
+    let failed = |error: io::Error| git_failed(crate::image::words(&error));
+    let mut pause = Duration::from_millis(1);
+    let refused = loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Ok(status);
+        }
+        if cancel.is_some_and(Cancel::is_canceled) {
+            break StepError::Canceled;
+        }
+        if Instant::now() >= deadline {
+            break git_failed("it takes too long".to_owned());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    };
+    // It has not been waited for: the number is still its own.
+    let _ = crate::sys::process::kill(-child.id().cast_signed(), libc::SIGKILL);
+    child.wait().map_err(failed)?;
+    Err(refused)
 }
 
 fn git_failed(words: String) -> StepError {
@@ -331,6 +427,24 @@ fn git_failed(words: String) -> StepError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_program_says_is_kept_in_part_and_its_time_is_bounded() {
+        let much = io::repeat(b'x').take(1 << 20);
+        assert_eq!(beginning(Some(much)).len() as u64, MOST_WORDS);
+        let cancel = Cancel::default();
+        let sleep = || {
+            let mut command = Command::new("sleep");
+            command.arg("1000").process_group(0).spawn()
+        };
+        let mut child = sleep().expect("it runs");
+        let late = wait(&mut child, Instant::now(), Some(&cancel));
+        assert!(late.is_err_and(|error| error.to_string().contains("too long")));
+        cancel.cancel();
+        let mut child = sleep().expect("it runs");
+        let canceled = wait(&mut child, Instant::now() + PATIENCE, Some(&cancel));
+        assert!(matches!(canceled, Err(StepError::Canceled)));
+    }
 
     #[test]
     fn sources_are_told_apart() {

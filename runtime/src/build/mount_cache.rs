@@ -18,6 +18,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use layerfs::Digest;
+use layerfs::store::remove_tree;
 use nix::errno::Errno;
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
@@ -132,7 +133,7 @@ fn make(
     match fresh() {
         Ok(()) => Ok(()),
         Err(error) => {
-            let _ = fs::remove_dir_all(&new);
+            let _ = remove_tree(&new);
             match path.exists() {
                 // Somebody else has made it.
                 true => Ok(()),
@@ -169,9 +170,9 @@ pub(super) fn remove(root: &Path, stored: &Stored) -> bool {
             return false;
         };
         let doomed = directory(root).join(format!("new.{:016x}", rand::random::<u64>()));
-        return fs::rename(&path, &doomed).is_ok() && fs::remove_dir_all(&doomed).is_ok();
+        return fs::rename(&path, &doomed).is_ok() && remove_tree(&doomed).is_ok();
     }
-    fs::remove_dir_all(&path).is_ok()
+    remove_tree(&path).is_ok()
 }
 
 #[cfg(test)]

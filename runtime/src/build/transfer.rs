@@ -4,6 +4,7 @@
 //! its directories are there, and what would be hidden. Only archives are unpacked into a union, since what is in them
 //! may lead through links of the base and of their own.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -176,7 +177,11 @@ impl Transfer {
         let mut transfer = Transfer {
             verb,
             source: request.source,
-            single: single_source && !ends_in_slash && archives.is_empty() && !request.parents,
+            single: single_source
+                && !ends_in_slash
+                && !request.parents
+                && archives.is_empty()
+                && !request.loose.iter().any(is_unpacked),
             entries,
             archives,
             loose: request.loose,
@@ -276,13 +281,8 @@ impl Transfer {
         let Files::Layers(tree) = base else {
             return Err(self.refused("the base is no stack of layers".to_owned()));
         };
-        let unpacks = |loose: &Loose| match &loose.content {
-            Content::Fetched(fetched) => fetched.unpack,
-            Content::Tree(..) => true,
-            Content::Bytes(_) => false,
-        };
         let place = self.place(tree)?;
-        if !self.archives.is_empty() || self.loose.iter().any(unpacks) {
+        if !self.archives.is_empty() || self.loose.iter().any(is_unpacked) {
             return self.unpack(engine, tree, &place).map(Some);
         }
         let pieces = self.pieces(tree, &place)?;
@@ -370,8 +370,8 @@ impl Transfer {
             }
             pieces.insert(path, Piece::Entry(entry));
         }
-        for loose in &self.loose {
-            if loose.name.is_empty() && place.name.is_none() && !is_unpacked(loose) {
+        for loose in self.loose.iter().filter(|loose| !is_unpacked(loose)) {
+            if loose.name.is_empty() && place.name.is_none() {
                 return Err(self.refused("cannot determine filename for the source".to_owned()));
             }
             let (path, stat) = (place.path(&loose.name), self.loose_stat(loose));
@@ -434,7 +434,7 @@ impl Transfer {
     ) -> Result<DiffId, StepError> {
         let tmp = engine.store().tmp_dir()?;
         let failed = || StepError::io(tmp.path());
-        let most = Most::room(tmp.path()).map_err(failed())?;
+        let most = Cell::new(Most::room(tmp.path()).map_err(failed())?);
         let layers = base.0.stack().layers().to_vec();
         let upper = Upper::open(&tmp.path().join("upper"), &tmp.path().join("work"));
         let union = upper
@@ -444,28 +444,23 @@ impl Transfer {
             })
             .map_err(failed())?;
         let tree = UnionTree(Arc::new(union));
-        let pieces: BTreeMap<Vec<u8>, Piece<'_>> = {
-            let mut pieces = self.pieces(base, place)?;
-            pieces
-                .retain(|_, piece| !matches!(piece, Piece::Loose(loose, _) if is_unpacked(loose)));
-            pieces
-        };
+        let pieces = self.pieces(base, place)?;
         self.unpack_pieces(&tree, &pieces)?;
         let owner = self.wanted.owner;
         for entry in &self.archives {
             with_tree!(&self.source.files, from => {
                 let node = from.resolve(&entry.from, Last::Keep).map_err(failed())?;
                 let content = from.read(&node).map_err(failed())?;
-                self.unpack_one(&tree, place, content, owner, most)?;
+                self.unpack_one(&tree, place, content, owner, &most)?;
             });
         }
         for loose in self.loose.iter().filter(|loose| is_unpacked(loose)) {
             match &loose.content {
                 Content::Fetched(fetched) => {
                     let file = File::open(&fetched.path).map_err(StepError::io(&fetched.path))?;
-                    self.unpack_one(&tree, place, file, owner, most)?;
+                    self.unpack_one(&tree, place, file, owner, &most)?;
                 }
-                Content::Tree(source, _) => self.unpack_tree(&tree, place, source, most)?,
+                Content::Tree(source, _) => self.unpack_tree(&tree, place, source, &most)?,
                 Content::Bytes(_) => {}
             }
         }
@@ -517,7 +512,7 @@ impl Transfer {
         place: &Place,
         from: impl io::Read + Send,
         owner: Option<(u32, u32)>,
-        most: Most,
+        most: &Cell<Most>,
     ) -> Result<(), StepError> {
         let path = [b"/", &join(&place.directory)[..]].concat();
         let shown = String::from_utf8_lossy(&path).into_owned();
@@ -540,7 +535,7 @@ impl Transfer {
         tree: &UnionTree,
         place: &Place,
         source: &Source,
-        most: Most,
+        most: &Cell<Most>,
     ) -> Result<(), StepError> {
         let (reader, writer) = io::pipe().map_err(StepError::io("pipe"))?;
         std::thread::scope(|scope| {

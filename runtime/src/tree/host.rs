@@ -43,6 +43,8 @@ pub(crate) struct HostTree {
     first_user: Option<u32>,
     /// Whether only attributes count that mean the same on another machine.
     portable: bool,
+    /// Directories that are shown without what is in them.
+    closed: Vec<(u64, u64)>,
 }
 
 impl HostTree {
@@ -62,7 +64,22 @@ impl HostTree {
             flags: ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
             first_user,
             portable: false,
+            closed: Vec::new(),
         }
+    }
+
+    /// Returns the tree below a running container's root. What the kernel and we show in it is not the container's: its
+    /// directories are seen without their names, as the image has them; a file in them can be named.
+    pub(crate) fn of_running(root: OwnedFd, first_user: Option<u32>) -> HostTree {
+        let mut tree = HostTree::of_container(root, first_user);
+        let closed = [&b"/proc"[..], b"/sys", b"/dev"]
+            .into_iter()
+            .filter_map(|path| {
+                let node = tree.resolve(path, Last::Keep).ok()?;
+                Some(tree.stat(&node).ok()?.identity)
+            });
+        tree.closed = closed.collect();
+        tree
     }
 
     /// Returns the container's number of a user or group of the host's.
@@ -94,6 +111,7 @@ impl HostTree {
             flags: ResolveFlags::empty(),
             first_user: None,
             portable: false,
+            closed: Vec::new(),
         })
     }
 }
@@ -176,8 +194,11 @@ impl Tree for HostTree {
 
     fn names(&self, directory: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
         let mut names = Vec::new();
+        if !self.closed.is_empty() && self.closed.contains(&self.stat(directory)?.identity) {
+            return Ok(names);
+        }
+        let opened = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
         for entry in rustix::fs::Dir::new(opened)? {
             let name = entry?.file_name().to_bytes().to_vec();
             if name != b"." && name != b".." {
