@@ -15,11 +15,13 @@ use runtime::build::ContextSource;
 use runtime::build::Destination;
 use runtime::build::Output;
 
+pub(crate) use plain::Listener;
+pub(crate) use plain::Plain;
+pub(crate) use plain::Sink;
+
 use crate::command_error::CommandError;
 use crate::terminal;
 use live::Live;
-use plain::Plain;
-use plain::Sink;
 
 /// `--progress`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -75,14 +77,7 @@ impl Shown {
                 .iter()
                 .any(|output| matches!(output, Output::Image { .. }));
         match self {
-            Shown::Plain(plain) => {
-                if makes_image {
-                    plain.line(&format!("Successfully built {}", outcome.image.short()));
-                }
-                for tag in &outcome.tags {
-                    plain.line(&format!("Successfully tagged {}", tag.familiar()));
-                }
-            }
+            Shown::Plain(plain) => plain.built(outcome, makes_image),
             Shown::Live(live) => {
                 if makes_image {
                     live.line(&format!(" => writing image {}", outcome.image));

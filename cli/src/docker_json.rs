@@ -9,6 +9,7 @@ mod volume;
 pub(crate) use event::event;
 pub(crate) use info::info;
 pub(crate) use info::total_memory;
+pub(crate) use status::command_words;
 pub(crate) use status::status_words;
 pub(crate) use version::version;
 pub(crate) use volume::volume;

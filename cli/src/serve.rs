@@ -12,6 +12,7 @@
 mod absent;
 mod api_error;
 mod body;
+mod build;
 mod connection;
 mod containers;
 mod events;
@@ -20,6 +21,7 @@ mod exec;
 mod hijack;
 mod images;
 mod listener;
+mod networks;
 mod notify;
 mod progress;
 mod request;
@@ -143,6 +145,11 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.0.clients.lock().remove(&self.1);
     }
+}
+
+/// Returns the newest version of the API that is served.
+pub(crate) fn newest_version() -> String {
+    request::ApiVersion::NEWEST.to_string()
 }
 
 /// Serves until somebody asks to stop.

@@ -6,6 +6,7 @@ mod agent;
 mod base;
 mod builder;
 pub(crate) mod cache;
+mod cancel;
 mod compression;
 mod context;
 mod digests;
@@ -33,8 +34,10 @@ mod step;
 mod transfer;
 mod transport;
 
+pub use cache::CacheEntry;
 pub use cache::CachePrune;
 pub use cache::PrunedCache;
+pub use cancel::Cancel;
 pub use error::BuildError;
 pub use error::StepError;
 pub use event::BuildEvent;

@@ -118,4 +118,56 @@ client.containers.run("busybox", ["sh", "-c", "echo x > /data/f"], volumes=mount
 assert client.containers.run("busybox", ["cat", "/data/f"], volumes=mounts, remove=True, **lone) == b"x\n"
 assert volume.attrs["Labels"] == {"a": "b"}
 volume.remove()
+
+# A commit with a configuration of its own.
+made = client.containers.create("busybox", ["true"], environment={"A": "1", "B": "2"}, **lone)
+image = made.commit("pycommitted", conf={"Env": ["B=3"], "Cmd": ["env"], "Labels": {"by": "py"}})
+assert image.labels == {"by": "py"} and image.attrs["Config"]["Cmd"] == ["env"], image.attrs
+env = client.containers.run("pycommitted", remove=True, **lone)
+assert b"A=1" in env and b"B=3" in env and b"B=2" not in env, env
+made.remove()
+client.images.remove("pycommitted", force=True)
+
+# Networks, and a published port.
+pools = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet="10.213.9.0/24", gateway="10.213.9.1")])
+network = client.networks.create("pynet", ipam=pools, labels={"a": "b"}, internal=True)
+assert [it.name for it in client.networks.list(names=["pynet"])] == ["pynet"]
+assert network.attrs["IPAM"]["Config"][0]["Subnet"] == "10.213.9.0/24" and network.attrs["Internal"]
+sleeper = client.containers.run("busybox", ["sleep", "1000"], name="pysleeper", detach=True, network="pynet", ports={"80/tcp": None})
+sleeper.reload()
+assert sleeper.attrs["NetworkSettings"]["Networks"]["pynet"]["IPAddress"] == "10.213.9.2"
+network.disconnect(sleeper)
+network.connect(sleeper, aliases=["alias"], ipv4_address="10.213.9.50")
+sleeper.reload()
+assert sleeper.attrs["NetworkSettings"]["Networks"]["pynet"]["IPAddress"] == "10.213.9.50"
+pinged = client.containers.run("busybox", ["ping", "-c", "1", "-w", "20", "alias"], network="pynet", remove=True)
+assert b"10.213.9.50" in pinged, pinged
+try:
+    network.remove()
+    raise SystemExit("it is gone")
+except docker.errors.APIError as error:
+    assert error.status_code == 403 and "has active endpoints" in error.explanation, error
+sleeper.remove(force=True)
+network.remove()
+try:
+    client.networks.get("pynet")
+    raise SystemExit("it is there")
+except docker.errors.NotFound:
+    pass
+
+# Builds.
+dockerfile = b"FROM busybox\nARG WORD\nRUN echo $WORD > /made\nCMD cat /made\n"
+image, lines = client.images.build(fileobj=io.BytesIO(dockerfile), tag="pybuilt", buildargs={"WORD": "value"}, rm=True)
+lines = list(lines)
+assert any(line.get("stream", "").startswith("Step 3/4 : RUN") for line in lines), lines
+assert any(line.get("aux", {}).get("ID") == image.id for line in lines), lines
+assert client.containers.run("pybuilt", remove=True, **lone) == b"value\n"
+try:
+    client.images.build(fileobj=io.BytesIO(b"FROM busybox\nRUN exit 5\n"))
+    raise SystemExit("it did not fail")
+except docker.errors.BuildError as error:
+    assert "returned a non-zero code: 5" in error.msg, error.msg
+    assert list(error.build_log)[-1]["errorDetail"]["code"] == 5
+client.images.remove("pybuilt", force=True)
+assert "CachesDeleted" in client.api.prune_builds()
 print("told")

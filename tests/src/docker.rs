@@ -74,6 +74,15 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Its bridges would stay, and be in the way of the next test's.
+            let all = self.run(&["ps", "-aq"]).out;
+            let all: Vec<&str> = all.lines().collect();
+            if !all.is_empty() {
+                self.run(&[&["rm", "-f"], &all[..]].concat());
+            }
+            self.run(&["network", "prune", "-f"]);
+        }
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = self.child.wait();

@@ -19,9 +19,13 @@ fn python() -> String {
     made.to_string_lossy().into_owned()
 }
 
-fn tell(server: &Server) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/story.py");
-    let told = server.client(&python(), &[script]).output();
+fn tell(server: &Server, story: &str) {
+    let script = format!("{}/clients/{story}", env!("CARGO_MANIFEST_DIR"));
+    let told = server
+        .client(&python(), &[&script])
+        // Its reaper is an image of its own.
+        .env("TESTCONTAINERS_RYUK_DISABLED", "true")
+        .output();
     let told = Output::from(told.expect("python runs"));
     assert_eq!(told.ok(), "told");
 }
@@ -29,8 +33,15 @@ fn tell(server: &Server) {
 #[test]
 fn docker_py_is_told_what_docker_tells_it() {
     let ply = Ply::with_busybox();
-    tell(&Server::start(&ply));
-    tell(&Server::of_docker());
+    tell(&Server::start(&ply), "story.py");
+    tell(&Server::of_docker(), "story.py");
+}
+
+#[test]
+fn testcontainers_starts_what_tests_need() {
+    let ply = Ply::with_busybox();
+    tell(&Server::start(&ply), "testcontainers_story.py");
+    tell(&Server::of_docker(), "testcontainers_story.py");
 }
 
 const COMPOSITION: &str = r#"
@@ -95,4 +106,84 @@ fn docker_compose_brings_a_project_up_and_down() {
     let ply = Ply::with_busybox();
     compose(&Server::start(&ply));
     compose(&Server::of_docker());
+}
+
+const NETWORKED: &str = r#"
+version: "2.4"
+services:
+  web:
+    build: { context: ., args: { WORD: built } }
+    ports: [ "127.0.0.1:${PORT}:80" ]
+    networks: { default: { aliases: [ www ] } }
+    stop_grace_period: 0s
+  client:
+    image: busybox
+    command: sh -c 'until timeout 5 wget -q -O - http://www/word; do sleep 0.1; done; exec sleep 1000'
+    depends_on: [ web ]
+    stop_grace_period: 0s
+networks:
+  default:
+    ipam: { config: [ { subnet: 10.213.11.0/24 } ] }
+"#;
+
+const NETWORKED_DOCKERFILE: &str = "\
+FROM busybox
+ARG WORD
+RUN mkdir /www && echo $WORD > /www/word
+EXPOSE 80
+CMD [\"httpd\", \"-f\", \"-p\", \"80\", \"-h\", \"/www\"]
+";
+
+fn compose_with_network(server: &Server) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).expect("written");
+    };
+    write("docker-compose.yml", NETWORKED);
+    write("Dockerfile", NETWORKED_DOCKERFILE);
+    let port = tests::free_port();
+    let compose = |arguments: &[&str]| {
+        let output = server
+            .client("docker-compose", &[&["-p", "netted"], arguments].concat())
+            // docker-py posts the build itself.
+            .env("COMPOSE_DOCKER_CLI_BUILD", "0")
+            .env("PORT", port.to_string())
+            .current_dir(directory.path())
+            .output();
+        Output::from(output.expect("docker-compose runs"))
+    };
+    compose(&["up", "-d", "--build"]).ok();
+    eventually("the client has read", || {
+        compose(&["logs", "--no-color", "client"])
+            .out
+            .contains("| built")
+    });
+    assert_eq!(
+        compose(&["port", "web", "80"]).ok(),
+        format!("127.0.0.1:{port}")
+    );
+    let scaled = compose(&["up", "-d", "--scale", "client=2"]);
+    scaled.ok();
+    assert!(compose(&["ps"]).ok().contains("netted_client_2"));
+    let id = || {
+        let id = server.docker(&["inspect", "-f", "{{.Id}}", "netted_web_1"]);
+        id.ok().to_owned()
+    };
+    let before = id();
+    compose(&["up", "-d"]).ok();
+    assert_eq!(id(), before, "nothing has changed");
+    compose(&["up", "-d", "--force-recreate", "web"]).ok();
+    assert_ne!(id(), before);
+    compose(&["down", "--rmi", "local"]).ok();
+    assert_eq!(server.docker(&["ps", "-aq"]).ok(), "");
+    let networks = server.docker(&["network", "ls", "-q", "-f", "name=netted"]);
+    assert_eq!(networks.ok(), "");
+    assert_eq!(server.docker(&["images", "-q", "netted_web"]).ok(), "");
+}
+
+#[test]
+fn docker_compose_builds_and_connects_services() {
+    let ply = Ply::with_busybox();
+    compose_with_network(&Server::start(&ply));
+    compose_with_network(&Server::of_docker());
 }

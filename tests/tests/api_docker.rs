@@ -203,6 +203,269 @@ fn docker_s_client_handles_images_and_volumes() {
     on_both(images_and_volumes);
 }
 
+/// Networks, names on them, published ports, and what is refused.
+fn networks_and_ports(server: &Server) {
+    let docker = |arguments: &[&str]| server.docker(arguments);
+    let port = tests::free_port();
+    let id = docker(&[
+        "network",
+        "create",
+        "--subnet",
+        "10.213.7.0/24",
+        "--label",
+        "a=b",
+        "told",
+    ]);
+    assert_eq!(id.ok().len(), 64, "{id:?}");
+    let format = "{{.Name}} {{.Driver}} {{.Scope}}";
+    let list = |filter: &str| docker(&["network", "ls", "--filter", filter, "--format", format]);
+    assert_eq!(list("name=told").ok(), "told bridge local");
+    assert_eq!(list("label=a=b").ok(), "told bridge local");
+    let serve = "mkdir /www; echo served > /www/index.html; exec httpd -f -p 80 -h /www";
+    let publish = format!("127.0.0.1:{port}:80");
+    let run = ["run", "-d", "--network", "told", "--name"];
+    let served = ["busybox", "sh", "-c", serve];
+    let web = ["web", "--network-alias", "www", "-p", &publish];
+    docker(&[&run[..], &web, &served].concat()).ok();
+    let fetch = |name: &str| {
+        let url = format!("http://{name}/");
+        let wget = ["busybox", "timeout", "20", "wget", "-q", "-O", "-", &url];
+        docker(&[&["run", "--rm", "--network", "told"], &wget[..]].concat())
+    };
+    eventually("it serves", || fetch("10.213.7.2").out == "served\n");
+    for name in ["web", "www"] {
+        assert_eq!(fetch(name).ok(), "served", "{name}");
+    }
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("the port leads in");
+    stream
+        .write_all(b"GET / HTTP/1.0\r\n\r\n")
+        .expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("read");
+    assert!(answer.ends_with("served\n"), "{answer}");
+    let shown = format!("127.0.0.1:{port}");
+    assert_eq!(docker(&["port", "web", "80"]).ok(), shown);
+    assert_eq!(
+        docker(&["ps", "--format", "{{.Ports}}"]).ok(),
+        format!("{shown}->80/tcp")
+    );
+    let address = "{{(index .NetworkSettings.Networks \"told\").IPAddress}}";
+    assert_eq!(
+        docker(&["inspect", "-f", address, "web"]).ok(),
+        "10.213.7.2"
+    );
+    let users = "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}";
+    assert_eq!(
+        docker(&["network", "inspect", "-f", users, "told"]).ok(),
+        "web 10.213.7.2/24"
+    );
+
+    docker(&["network", "create", "--subnet", "10.213.8.0/24", "other"]).ok();
+    docker(&["network", "connect", "--ip", "10.213.8.77", "other", "web"]).ok();
+    let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    let networks = || {
+        let names = docker(&["inspect", "-f", networks, "web"]);
+        names.ok().trim().to_owned()
+    };
+    assert_eq!(networks(), "other told");
+    let addresses = docker(&["exec", "web", "ip", "-4", "addr"]);
+    assert!(addresses.ok().contains("10.213.8.77/24"), "{addresses:?}");
+    fails(
+        &docker(&["network", "connect", "other", "web"]),
+        1,
+        "endpoint with name web already exists in network other",
+    );
+    docker(&["network", "disconnect", "other", "web"]).ok();
+    assert_eq!(networks(), "told");
+
+    for (arguments, code, words) in [
+        (
+            &["network", "create", "told"][..],
+            1,
+            "network with name told already exists",
+        ),
+        (&["network", "rm", "told"], 1, "has active endpoints"),
+        (
+            &["network", "rm", "none"],
+            1,
+            "none is a pre-defined network and cannot be removed",
+        ),
+        (
+            &["network", "create", "none"],
+            1,
+            "operation is not permitted on predefined none network",
+        ),
+        (&["network", "inspect", "nosuch"], 1, "nosuch not found"),
+        (
+            &["network", "connect", "nosuch", "web"],
+            1,
+            "network nosuch not found",
+        ),
+        (
+            &["network", "create", "--subnet", "10.213.7.128/25", "more"],
+            1,
+            "Pool overlaps with other one on this address space",
+        ),
+        (
+            &["run", "--rm", "--network", "nosuch", "busybox", "true"],
+            125,
+            "network nosuch not found",
+        ),
+        (
+            &[
+                "run",
+                "--rm",
+                "-p",
+                &publish,
+                "--network",
+                "told",
+                "busybox",
+                "true",
+            ],
+            125,
+            "port is already allocated",
+        ),
+    ] {
+        fails(&docker(arguments), code, words);
+    }
+    docker(&["rm", "-f", "web"]).ok();
+    let pruned = docker(&["network", "prune", "-f"]);
+    let mut pruned: Vec<&str> = pruned.ok().lines().collect();
+    pruned.sort_unstable();
+    assert_eq!(pruned, ["Deleted Networks:", "other", "told"]);
+    assert_eq!(
+        docker(&["ps", "-aq"]).ok(),
+        "",
+        "a failed run leaves nothing"
+    );
+}
+
+#[test]
+fn docker_s_client_makes_networks_and_publishes_ports() {
+    on_both(networks_and_ports);
+}
+
+const DOCKERFILE: &str = "\
+FROM busybox AS base
+ARG WHO=nobody
+COPY --chown=7:8 *.txt /files/
+RUN echo \"for $WHO\" > /made && echo said
+FROM base
+LABEL of=file
+WORKDIR /files
+CMD [\"cat\", \"/made\", \"a.txt\"]
+";
+
+/// Builds in the classic way: steps, the cache, failures with their codes, a Dockerfile from elsewhere.
+fn builds(server: &Server) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).expect("written");
+    };
+    write("Dockerfile", DOCKERFILE);
+    write("a.txt", "content\n");
+    write("b.txt", "left out\n");
+    write(".dockerignore", "b.*\n");
+    let path = directory.path().to_string_lossy().into_owned();
+    let docker = |arguments: &[&str]| server.docker(arguments);
+    let build = |arguments: &[&str]| docker(&[&["build"], arguments, &[&path]].concat());
+    let arguments = ["-t", "built:1", "--build-arg", "WHO=me", "--label", "x=y"];
+    let built = build(&arguments);
+    let said = built.ok();
+    for words in [
+        "Step 1/9 : FROM busybox AS base\n",
+        " ---> Running in ",
+        "\nsaid\n",
+        "Step 9/9 : LABEL x=y\n",
+        "\nSuccessfully built ",
+        "\nSuccessfully tagged built:1",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let run = ["run", "--rm", "--network", "none", "built:1"];
+    assert_eq!(docker(&run).ok(), "for me\ncontent");
+    let listed = docker(&[&run[..], &["ls", "-ln", "/files"]].concat());
+    assert!(
+        listed.ok().contains(" 7 ") && !listed.out.contains("b.txt"),
+        "{listed:?}"
+    );
+    let labels = docker(&[
+        "image",
+        "inspect",
+        "-f",
+        "{{json .Config.Labels}}",
+        "built:1",
+    ]);
+    assert_eq!(labels.ok(), r#"{"of":"file","x":"y"}"#);
+    let again = build(&arguments);
+    assert!(!again.ok().contains("Running in") && again.out.contains(" ---> Using cache"));
+    let quiet = build(&[&["-q"], &arguments[..]].concat());
+    let id = docker(&["image", "inspect", "-f", "{{.Id}}", "built:1"]);
+    assert_eq!(quiet.ok(), id.ok());
+    let base = build(&["-q", "--target", "base"]);
+    let command = docker(&["image", "inspect", "-f", "{{json .Config.Cmd}}", base.ok()]);
+    assert_eq!(command.ok(), r#"["sh"]"#);
+
+    write("Failing", "FROM busybox\nRUN echo before; exit 3\n");
+    let failing = directory.path().join("Failing");
+    let failing = failing.to_string_lossy();
+    let failed = build(&["-f", &failing]);
+    fails(
+        &failed,
+        3,
+        "The command '/bin/sh -c echo before; exit 3' returned a non-zero code: 3",
+    );
+    assert!(failed.out.contains("\nbefore\n"), "{failed:?}");
+    let failed = build(&["-q", "-f", &failing]);
+    assert!(
+        failed.code == 3 && format!("{failed:?}").contains("before"),
+        "{failed:?}"
+    );
+    let from_stdin = |text: &str| server.docker_with(&["build", "-"], text.as_bytes());
+    fails(&from_stdin("NOSUCH x\n"), 1, "unknown instruction: NOSUCH");
+    let copying = from_stdin("FROM busybox\nCOPY missing /\n");
+    fails(&copying, 1, "COPY failed");
+    let alone = from_stdin("FROM busybox\nENV A=b\n");
+    assert!(alone.ok().contains("Step 2/2 : ENV A=b"), "{alone:?}");
+    assert!(docker(&["builder", "prune", "-f"]).ok().contains("Total"));
+    docker(&["rmi", "-f", "built:1"]).ok();
+}
+
+#[test]
+fn docker_s_client_builds_images() {
+    on_both(builds);
+}
+
+#[test]
+fn a_build_ends_when_its_client_goes_and_leaves_nothing() {
+    let ply = Ply::with_busybox();
+    let server = Server::start(&ply);
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "FROM busybox\nRUN echo begun; sleep 1000.25\n";
+    std::fs::write(directory.path().join("Dockerfile"), text).expect("written");
+    let path = directory.path().to_string_lossy().into_owned();
+    let mut client = server
+        .client("docker", &["build", &path])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("docker runs");
+    let mut said = String::new();
+    let mut stdout = std::io::BufReader::new(client.stdout.take().expect("a pipe"));
+    while !said.contains("begun") {
+        let read = std::io::BufRead::read_line(&mut stdout, &mut said);
+        assert!(read.expect("read") > 0, "{said}");
+    }
+    eventually("the step runs", || tests::is_running("sleep 1000.25"));
+    client.kill().expect("killed");
+    client.wait().expect("ended");
+    eventually("the step has ended", || !tests::is_running("sleep 1000.25"));
+    eventually("nothing of it is mounted", || {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+        !mounts.contains(&ply.root().display().to_string())
+    });
+}
+
 /// What has no commands in the client: the bare protocol.
 fn bare_protocol(server: &Server) {
     let bad = server.ask("GET", "/v1.11/info", "");

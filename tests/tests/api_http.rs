@@ -387,3 +387,202 @@ fn the_socket_is_its_group_s_and_two_servers_do_not_share_it() {
     let server = Server::start(&ply);
     assert!(server.ask("GET", "/_ping", "").starts_with("HTTP/1.1 200"));
 }
+
+/// Reads the head of an answer; returns its first line.
+fn read_head(stream: &mut UnixStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a head");
+        head.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    head.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn two_hundred_clients_hear_the_same_container() {
+    let ply = Ply::with_busybox();
+    let server = Server::start(&ply);
+    let script = "while :; do echo tick; sleep 0.1; done";
+    let run = [
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "ticks",
+        "busybox",
+    ];
+    ply.run(&[&run[..], &["sh", "-c", script]].concat()).ok();
+    let mut clients: Vec<UnixStream> = (0..200).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client
+            .write_all(
+                b"POST /containers/ticks/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: x\r\n\
+                  Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n",
+            )
+            .expect("written");
+    }
+    for client in &mut clients {
+        assert_eq!(read_head(client), "HTTP/1.1 101 UPGRADED");
+    }
+    for _ in 0..3 {
+        for client in &mut clients {
+            let mut frame = [0; 13];
+            client.read_exact(&mut frame).expect("a frame");
+            assert_eq!(&frame[..], b"\x01\0\0\0\0\0\0\x05tick\n");
+        }
+    }
+    ply.run(&["rm", "-f", "ticks"]).ok();
+    for client in &mut clients {
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).expect("the end");
+    }
+}
+
+/// Returns a process's own memory in KiB.
+fn memory(pid: i32) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    number.expect("a number")
+}
+
+#[test]
+fn many_requests_take_no_memory() {
+    let ply = Ply::with_busybox();
+    let server = Server::start(&ply);
+    for _ in 0..5 {
+        ply.run(&["create", "--network", "none", "busybox"]).ok();
+    }
+    let ask = |count: usize| {
+        let mut stream = server.connect();
+        let request = b"GET /containers/json?all=1 HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut reader = std::io::BufReader::new(stream.try_clone().expect("a socket"));
+        for _ in 0..count {
+            stream.write_all(request).expect("written");
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                std::io::BufRead::read_line(&mut reader, &mut line).expect("a line");
+                if let Some(value) = line.strip_prefix("Content-Length: ") {
+                    length = value.trim().parse().expect("a length");
+                }
+                if line == "\r\n" {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            assert!(length > 1000);
+        }
+    };
+    ask(2_000);
+    let before = memory(server.pid());
+    ask(20_000);
+    let grown = memory(server.pid()) - before;
+    const MOST: i64 = 4 << 10;
+    assert!(grown < MOST, "{grown} KiB more after 20,000 requests");
+}
+
+#[test]
+fn containers_are_made_as_clients_ask_in_their_own_ways() {
+    let ply = Ply::with_busybox();
+    let server = Server::start(&ply);
+    ply.run(&["network", "create", "only"]).ok();
+    let create = |name: &str, body: &str| {
+        let path = format!("/v1.41/containers/create?name={name}");
+        server.ask("POST", &path, body)
+    };
+    let networks = |name: &str| {
+        let names = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+        ply.inspect(name, names).trim().to_owned()
+    };
+    // A network that is named stands in the default one's place; a name and an id are the same network.
+    let id = ply.run(&["network", "inspect", "-f", "{{.Id}}", "only"]);
+    let by_id = format!(
+        r#"{{"Image":"busybox","HostConfig":{{"NetworkMode":"{}"}},"NetworkingConfig":{{"EndpointsConfig":{{"only":{{}}}}}}}}"#,
+        id.ok()
+    );
+    for (name, body) in [
+        (
+            "named",
+            r#"{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"only":{"Aliases":["a"]}}}}"#,
+        ),
+        ("both", &by_id),
+    ] {
+        let made = create(name, body);
+        assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+        assert_eq!(networks(name), "only");
+    }
+    let plain = r#"{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"default":{}}}}"#;
+    create("plain", plain);
+    assert_eq!(networks("plain"), "bridge");
+    // What is shown of a container can be asked for again.
+    let host = ply.inspect("plain", "{{json .HostConfig}}");
+    let again = create(
+        "again",
+        &format!(r#"{{"Image":"busybox","HostConfig":{host}}}"#),
+    );
+    assert!(again.starts_with("HTTP/1.1 201"), "{again}");
+    let many = "{},".repeat(50);
+    let body = format!(
+        r#"{{"Image":"busybox","HostConfig":{{"PortBindings":{{"1-65535/tcp":[{}{{}}]}}}}}}"#,
+        many
+    );
+    let refused = create("many", &body);
+    assert!(refused.contains("too many ports"), "{refused}");
+    ply.remove_all();
+}
+
+#[test]
+fn a_context_that_is_cut_off_is_not_built() {
+    let ply = Ply::with_busybox();
+    let server = Server::start(&ply);
+    let mut tar = vec![0; 512];
+    tar[..10].copy_from_slice(b"Dockerfile");
+    tar[100..107].copy_from_slice(b"0000644");
+    tar[124..135].copy_from_slice(b"00000000015");
+    tar[156] = b'0';
+    tar[257..263].copy_from_slice(b"ustar\0");
+    tar[263..265].copy_from_slice(b"00");
+    tar[148..156].copy_from_slice(b"        ");
+    let sum: u32 = tar.iter().map(|byte| u32::from(*byte)).sum();
+    tar[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let mut text = b"FROM busybox\n".to_vec();
+    text.resize(512, 0);
+    tar.extend(text);
+    let head = |framing: &str| {
+        format!(
+            "POST /build?t=cut HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Registry-Config: bnVsbA==\r\n{framing}\r\n\r\n"
+        )
+    };
+    // A client that ends its side is taken for one that has gone.
+    let post = |bytes: &[u8]| {
+        let mut stream = server.connect();
+        stream.write_all(bytes).expect("written");
+        let mut answer = Vec::new();
+        // A server that refuses may close before it has read all.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    // The whole of it is fine, with no logins as Go writes them.
+    let whole = [head("Content-Length: 1024").into_bytes(), tar.clone()].concat();
+    let answer = post(&whole);
+    assert!(
+        answer.contains("Successfully tagged cut:latest"),
+        "{answer}"
+    );
+    ply.run(&["rmi", "-f", "cut"]).ok();
+    let chunk = format!("{:x}\r\n", tar.len()).into_bytes();
+    let broken = [
+        head("Transfer-Encoding: chunked").into_bytes(),
+        chunk,
+        tar,
+        b"\r\nzz\r\n".to_vec(),
+    ];
+    let answer = post(&broken.concat());
+    assert!(!answer.contains("Successfully"), "{answer}");
+    ply.run(&["image", "inspect", "cut"]).fails(1, "cut");
+}

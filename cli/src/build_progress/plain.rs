@@ -3,23 +3,41 @@
 //! Stages are built side by side, but told of one after the other: what comes of a step whose turn has not come is kept.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use runtime::build::BuildEvent;
+use runtime::build::BuildOutcome;
+use runtime::build::BuildProgress;
 use runtime::build::StepId;
+use runtime::progress::ProgressEvent;
 
 use super::to_stderr;
 use crate::output;
 use crate::progress::plain_line;
 use crate::terminal;
 
+/// How many events of a step wait for its turn; an output is at most some KiB.
+const MOST_WAITING: usize = 4096;
+
 /// Where lines go.
 #[derive(Debug)]
-pub(super) enum Sink {
+pub(crate) enum Sink {
     Stdout,
     Stderr,
     /// They are kept for the case of a failure.
     Kept(Vec<u8>),
+    /// To somebody else.
+    To(Arc<dyn Listener>),
+}
+
+/// Takes what is said, and what pulls and pushes tell.
+pub(crate) trait Listener: fmt::Debug + Send + Sync {
+    /// Takes text; a line may come in pieces.
+    fn say(&self, bytes: &[u8]);
+    /// Takes an event of a pull or a push.
+    fn transfer(&self, event: ProgressEvent);
 }
 
 /// Shows a build as lines.
@@ -40,7 +58,7 @@ struct Lines {
 }
 
 impl Plain {
-    pub(super) fn new(sink: Sink) -> Plain {
+    pub(crate) fn new(sink: Sink) -> Plain {
         Plain(Mutex::new(Lines {
             sink,
             is_at_start: true,
@@ -50,22 +68,22 @@ impl Plain {
         }))
     }
 
-    pub(super) fn line(&self, text: &str) {
-        self.0.lock().line(text);
-    }
-
-    pub(super) fn event(&self, event: BuildEvent) {
-        let mut lines = self.0.lock();
-        match step_of(&event) {
-            Some(step) if step.number > lines.turn => {
-                lines.waiting.entry(step.number).or_default().push(event);
-            }
-            _ => lines.take(event),
+    /// Says that the build is done.
+    pub(crate) fn built(&self, outcome: &BuildOutcome, makes_image: bool) {
+        if makes_image {
+            self.line(&format!("Successfully built {}", outcome.image.short()));
+        }
+        for tag in &outcome.tags {
+            self.line(&format!("Successfully tagged {}", tag.familiar()));
         }
     }
 
+    pub(crate) fn line(&self, text: &str) {
+        self.0.lock().line(text);
+    }
+
     /// Shows what was kept: the build has failed.
-    pub(super) fn show_rest(&self) {
+    pub(crate) fn show_rest(&self) {
         let mut lines = self.0.lock();
         for event in std::mem::take(&mut lines.waiting).into_values().flatten() {
             lines.show(event);
@@ -77,6 +95,32 @@ impl Plain {
             to_stderr(&std::mem::take(bytes));
         }
     }
+}
+
+impl BuildProgress for Plain {
+    fn event(&self, event: BuildEvent) {
+        let mut lines = self.0.lock();
+        match step_of(&event) {
+            Some(step) if step.number > lines.turn => {
+                let waiting = lines.waiting.entry(step.number).or_default();
+                waiting.push(event);
+                if waiting.len() > MOST_WAITING {
+                    forget_half(waiting);
+                }
+            }
+            _ => lines.take(event),
+        }
+    }
+}
+
+/// Drops the older half of what a step has said while others had their turn.
+fn forget_half(waiting: &mut Vec<BuildEvent>) {
+    let mut surplus = MOST_WAITING / 2;
+    waiting.retain(|event| {
+        let is_surplus = surplus > 0 && matches!(event, BuildEvent::Output { .. });
+        surplus -= usize::from(is_surplus);
+        !is_surplus
+    });
 }
 
 /// Returns which step an event is about.
@@ -148,7 +192,9 @@ impl Lines {
             }
             BuildEvent::Failed { .. } => self.removed = None,
             BuildEvent::Pulling { event, .. } | BuildEvent::Pushing(event) => {
-                if let Some(line) = plain_line(&event) {
+                if let Sink::To(listener) = &self.sink {
+                    listener.transfer(event);
+                } else if let Some(line) = plain_line(&event) {
                     self.line(&line);
                 }
             }
@@ -186,6 +232,7 @@ impl Lines {
             Sink::Stdout => output::pass(false, bytes),
             Sink::Stderr => to_stderr(bytes),
             Sink::Kept(kept) => kept.extend_from_slice(bytes),
+            Sink::To(listener) => listener.say(bytes),
         }
     }
 }

@@ -6,6 +6,15 @@ use runtime::container::Status;
 
 use crate::age;
 
+/// Returns a command as `ps` shows it: arguments with blanks in quotes.
+pub(crate) fn command_words(arguments: &[String]) -> String {
+    let quoted = |argument: &String| match argument.contains(' ') {
+        true => format!("'{argument}'"),
+        false => argument.clone(),
+    };
+    arguments.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 /// Returns how a container is, in words: `Up 5 minutes (healthy)`.
 pub(crate) fn status_words(container: &Container) -> String {
     let state = &container.state;

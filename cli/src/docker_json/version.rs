@@ -16,5 +16,9 @@ pub(crate) fn version() -> Value {
         "Os": parts.next().unwrap_or_default(),
         "Arch": parts.next().unwrap_or_default(),
         "KernelVersion": kernel,
+        "ApiVersion": crate::serve::newest_version(),
+        // Clients and scripts that were written for Docker's expect these two.
+        "GitCommit": "",
+        "GoVersion": "",
     })
 }

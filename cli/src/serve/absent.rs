@@ -6,7 +6,7 @@ use super::api_error::ApiError;
 use super::exchange::Answer;
 use super::exchange::Reply;
 
-const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+pub(super) const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
                         connect this node to swarm and try again.";
 
 /// Answers for a family of endpoints that is known but has nothing behind it.

@@ -71,6 +71,7 @@ impl From<ContainerError> for ApiError {
             ContainerError::NameInUse { .. }
             | ContainerError::NotRunning(_)
             | ContainerError::Paused(_)
+            | ContainerError::StartPaused
             | ContainerError::Restarting(_)
             | ContainerError::AlreadyPaused(_)
             | ContainerError::Rename(_)
@@ -86,6 +87,11 @@ impl From<ContainerError> for ApiError {
             } => 400,
             ContainerError::AlreadyRunning(_) => 304,
             ContainerError::Image(error) => status_of_image(error),
+            // A client that is told 404 takes it for the image's.
+            ContainerError::Network(error) => match super::networks::status_of(error) {
+                404 => 400,
+                status => status,
+            },
             _ => 500,
         };
         ApiError::new(status, error)

@@ -21,6 +21,7 @@ use super::exchange::Answer;
 use super::exchange::Exchange;
 use super::exchange::Reply;
 use super::exec;
+use crate::docker_json::command_words;
 use crate::docker_json::status_words;
 
 /// Leads to the endpoint.
@@ -124,8 +125,6 @@ fn filter(exchange: &Exchange<'_>) -> Result<ContainerFilter, ApiError> {
                 let until = crate::moment::moment(time).map_err(ApiError::bad)?;
                 filter.made_before(until);
             }
-            // No container is a task of a swarm.
-            Some(("is-task", "false" | "0")) => {}
             _ => filter.add(&one)?,
         }
     }
@@ -149,19 +148,12 @@ fn list(server: &Server, exchange: &Exchange<'_>) -> Answer {
 /// Returns a container as lists show it.
 pub(super) fn summary(engine: &Engine, container: &Container, with_size: bool) -> Value {
     let inspected = engine.inspect_container(container);
-    let mut arguments = container.config.arguments();
-    // As `ps` would show it in a shell.
-    for argument in &mut arguments {
-        if argument.contains(' ') {
-            *argument = format!("'{argument}'");
-        }
-    }
     let mut summary = json!({
         "Id": container.id.as_str(),
         "Names": [format!("/{}", container.name)],
         "Image": container.config.image,
         "ImageID": container.config.image_id,
-        "Command": arguments.join(" "),
+        "Command": command_words(&container.config.arguments()),
         "Created": container.created.as_second(),
         "Ports": ports(&inspected["NetworkSettings"]["Ports"]),
         "Labels": container.config.labels,

@@ -108,6 +108,11 @@ impl<'a> Exchange<'a> {
         self.optional_json()?.ok_or_else(missing)
     }
 
+    /// Returns the client's socket.
+    pub(super) fn socket(&self) -> Socket {
+        self.socket.clone()
+    }
+
     /// Returns whether the client has gone away meanwhile.
     pub(super) fn is_abandoned(&self) -> bool {
         self.socket.is_gone()

@@ -2,12 +2,17 @@
 
 mod transfer;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use runtime::container::CommitOptions;
+use runtime::container::Healthcheck;
 use runtime::image::Image;
 use runtime::image::ImageFilter;
 use runtime::image::Removal;
 use runtime::reference::Reference;
+use serde::Deserialize;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
@@ -110,9 +115,9 @@ fn inspect(server: &Server, exchange: &Exchange<'_>, name: &str) -> Answer {
         if exchange.request.version >= ApiVersion(1, 44) {
             fields.remove("VirtualSize");
         }
+        // From 1.45 on Docker shows neither; the last docker-compose in Python needs the second, and nobody minds it.
         if exchange.request.version >= ApiVersion(1, 45) {
             fields.remove("Container");
-            fields.remove("ContainerConfig");
         }
     }
     Reply::ok(inspected)
@@ -177,20 +182,64 @@ fn prune(server: &Server, exchange: &Exchange<'_>) -> Answer {
     Reply::ok(json!({ "ImagesDeleted": removed, "SpaceReclaimed": pruned.freed }))
 }
 
+/// What a commit's image is to have beside, or in place of, what its container has.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct AskedConfig {
+    user: Option<String>,
+    exposed_ports: Option<BTreeMap<String, Value>>,
+    env: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    healthcheck: Option<Healthcheck>,
+    volumes: Option<BTreeMap<String, Value>>,
+    working_dir: Option<String>,
+    entrypoint: Option<Vec<String>>,
+    on_build: Option<Vec<String>>,
+    labels: Option<BTreeMap<String, String>>,
+    stop_signal: Option<String>,
+    shell: Option<Vec<String>>,
+}
+
+impl AskedConfig {
+    /// Returns the fields that say something.
+    fn fields(self) -> Map<String, Value> {
+        let keys = |all: Option<BTreeMap<String, Value>>| {
+            let keys = all.unwrap_or_default().into_keys();
+            keys.map(|key| (key, json!({}))).collect::<Map<_, _>>()
+        };
+        let fields = [
+            ("User", json!(self.user)),
+            ("ExposedPorts", keys(self.exposed_ports).into()),
+            ("Env", json!(self.env)),
+            ("Cmd", json!(self.cmd)),
+            ("Healthcheck", json!(self.healthcheck)),
+            ("Volumes", keys(self.volumes).into()),
+            ("WorkingDir", json!(self.working_dir)),
+            ("Entrypoint", json!(self.entrypoint)),
+            ("OnBuild", json!(self.on_build)),
+            ("Labels", json!(self.labels)),
+            ("StopSignal", json!(self.stop_signal)),
+            ("Shell", json!(self.shell)),
+        ];
+        let says_something = |value: &Value| match value {
+            Value::Null => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(values) => !values.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            _ => true,
+        };
+        fields
+            .into_iter()
+            .filter(|(_, value)| says_something(value))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}
+
 /// `POST /commit`
 pub(super) fn commit(server: &Server, exchange: &mut Exchange<'_>) -> Answer {
-    let config: Option<Value> = exchange.optional_json()?;
-    let is_empty = |config: &Value| match config {
-        Value::Null => true,
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    };
-    if config.is_some_and(|config| !is_empty(&config)) {
-        return Err(ApiError::new(
-            501,
-            "a configuration in the body of a commit is not supported, changes are",
-        ));
-    }
+    let config: Option<Option<AskedConfig>> = exchange.optional_json()?;
+    let config = config.flatten().unwrap_or_default();
     let query = &exchange.request.query;
     let text = |name: &str| query.get(name).unwrap_or_default().to_owned();
     let changes = query.all("changes").into_iter().flat_map(str::lines);
@@ -198,6 +247,7 @@ pub(super) fn commit(server: &Server, exchange: &mut Exchange<'_>) -> Answer {
         reference: named(exchange)?,
         author: text("author"),
         message: text("comment"),
+        config: config.fields(),
         changes: changes.map(str::to_owned).collect(),
         pause: query.is_true_or_absent("pause"),
     };

@@ -31,6 +31,18 @@ impl Lines {
         }
     }
 
+    /// Ends the answer after a failure that has a code of its own.
+    pub(super) fn fail(self, message: &str, code: Option<i32>) -> Answer {
+        let mut stream = self.0.into_inner();
+        stream.line(&failure(message, code))?;
+        stream.end()
+    }
+
+    /// Returns whether something was sent.
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.lock().has_begun()
+    }
+
     /// Ends the answer: an error becomes one with a status as long as nothing was sent, then a last line.
     pub(super) fn end(self, done: Result<(), ApiError>) -> Answer {
         let mut stream = self.0.into_inner();

@@ -1,8 +1,11 @@
 //! What the engine says of itself: `/_ping`, `/version`, `/info`, `/system/df`, `/auth`.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use runtime::build::CacheEntry;
 use runtime::container::ContainerFilter;
 use runtime::image::ImageFilter;
 use runtime::registry::Login;
@@ -10,6 +13,7 @@ use runtime::registry::RegistryError;
 use runtime::registry::Settings;
 use runtime::volume::VolumeFilter;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::json;
 
@@ -45,11 +49,7 @@ pub(super) fn version() -> Answer {
     let component = json!({ "Name": "Engine", "Version": version["Version"], "Details": details });
     version["Platform"] = json!({ "Name": "ply" });
     version["Components"] = json!([component]);
-    version["ApiVersion"] = ApiVersion::NEWEST.to_string().into();
     version["MinAPIVersion"] = ApiVersion::OLDEST.to_string().into();
-    // Clients that were written for Docker's expect these two.
-    version["GitCommit"] = "".into();
-    version["GoVersion"] = "".into();
     Reply::ok(version)
 }
 
@@ -94,8 +94,31 @@ pub(super) fn disk_usage(server: &Server, exchange: &Exchange<'_>) -> Answer {
         });
         usage["Volumes"] = shown.collect();
     }
-    usage["BuildCache"] = Value::Array(Vec::new());
+    if is_wanted("build-cache") {
+        let cache = engine.build_cache().map_err(ApiError::internal)?;
+        usage["BuilderSize"] = engine
+            .build_cache_usage()
+            .map_err(ApiError::internal)?
+            .size
+            .into();
+        usage["BuildCache"] = cache.iter().map(cached).collect();
+    }
     Reply::ok(usage)
+}
+
+fn cached(entry: &CacheEntry) -> Value {
+    json!({
+        "ID": entry.id,
+        "Parent": "",
+        "Type": if entry.is_mount { "exec.cachemount" } else { "regular" },
+        "Description": entry.description,
+        "InUse": false,
+        "Shared": entry.is_shared,
+        "Size": entry.size,
+        "CreatedAt": entry.created.to_string(),
+        "LastUsedAt": entry.last_used.to_string(),
+        "UsageCount": entry.uses,
+    })
 }
 
 /// Asks a registry whether it knows somebody.
@@ -106,7 +129,10 @@ pub(super) fn authenticate(exchange: &mut Exchange<'_>) -> Answer {
         login: asked.login(),
         ..Settings::default()
     };
-    match runtime::registry::log_in(&asked.serveraddress, &settings) {
+    match runtime::registry::log_in(
+        asked.serveraddress.as_deref().unwrap_or_default(),
+        &settings,
+    ) {
         Ok(()) => Reply::ok(json!({ "Status": "Login Succeeded", "IdentityToken": "" })),
         Err(
             error @ (RegistryError::Api { status: 401, .. }
@@ -121,16 +147,21 @@ pub(super) fn authenticate(exchange: &mut Exchange<'_>) -> Answer {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AuthConfig {
+    #[serde(alias = "Username")]
     username: Option<String>,
+    #[serde(alias = "Password")]
     password: Option<String>,
+    #[serde(alias = "Auth")]
     auth: Option<String>,
-    serveraddress: String,
+    #[serde(alias = "ServerAddress")]
+    serveraddress: Option<String>,
+    #[serde(alias = "IdentityToken")]
     identitytoken: Option<String>,
 }
 
 impl AuthConfig {
     /// Returns the login, if it is one.
-    fn login(&self) -> Option<Login> {
+    pub(super) fn login(&self) -> Option<Login> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         if let Some(token) = given(&self.identitytoken) {
             return Some(Login::IdentityToken(token));
@@ -151,22 +182,42 @@ impl AuthConfig {
 
 /// Returns how a registry is spoken to for this client: with the login that it has sent, and never with ours.
 pub(super) fn registry_settings(exchange: &Exchange<'_>) -> Result<Settings, ApiError> {
-    let invalid = || ApiError::bad("invalid X-Registry-Auth header");
-    let login = match exchange.request.header("x-registry-auth") {
-        None | Some("") => None,
-        Some(header) => {
-            // Clients differ in whether they pad.
-            let bytes = URL_SAFE_NO_PAD
-                .decode(header.trim_end_matches('='))
-                .or_else(|_| STANDARD.decode(header))
-                .map_err(|_| invalid())?;
-            let asked: AuthConfig = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
-            asked.login()
-        }
-    };
+    let asked: Option<AuthConfig> = encoded(exchange, "x-registry-auth")?;
     Ok(Settings {
         docker_config: None,
-        login,
+        login: asked.and_then(|asked| asked.login()),
         ..Settings::default()
     })
+}
+
+/// Returns how registries are spoken to for this client's build: with the logins that it has sent.
+pub(super) fn settings_of_build(exchange: &Exchange<'_>) -> Result<Settings, ApiError> {
+    let asked: Option<BTreeMap<String, Option<AuthConfig>>> =
+        encoded(exchange, "x-registry-config")?;
+    let logins = asked.unwrap_or_default().into_iter();
+    Ok(Settings {
+        docker_config: None,
+        logins: logins
+            .filter_map(|(name, asked)| Some((name, asked?.login()?)))
+            .collect(),
+        ..Settings::default()
+    })
+}
+
+/// Reads a header that is JSON in base64.
+fn encoded<T: DeserializeOwned>(
+    exchange: &Exchange<'_>,
+    name: &str,
+) -> Result<Option<T>, ApiError> {
+    let Some(header) = exchange.request.header(name).filter(|it| !it.is_empty()) else {
+        return Ok(None);
+    };
+    let invalid = || ApiError::bad(format_args!("invalid {name} header"));
+    // Clients differ in whether they pad.
+    let bytes = URL_SAFE_NO_PAD
+        .decode(header.trim_end_matches('='))
+        .or_else(|_| STANDARD.decode(header))
+        .map_err(|_| invalid())?;
+    // Go writes nothing as `null`.
+    serde_json::from_slice(&bytes).map_err(|_| invalid())
 }

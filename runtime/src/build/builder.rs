@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 
 use layerfs::Digest;
 use parking_lot::Mutex;
@@ -28,7 +26,6 @@ use super::stages::Stages;
 use super::state::State;
 use super::transport::Imported;
 use crate::Engine;
-use crate::attach::Sender;
 
 /// What the stages of a build share.
 pub(super) struct Builder<'a> {
@@ -52,8 +49,6 @@ pub(super) struct Builder<'a> {
     pub(super) served: Mutex<Vec<Digest>>,
     /// Results of others' that may be fetched.
     pub(super) imported: OnceLock<Imported>,
-    canceled: AtomicBool,
-    running: Mutex<HashMap<String, Sender>>,
 }
 
 /// How steps are counted.
@@ -113,8 +108,6 @@ impl Engine {
             results: Mutex::new(Vec::new()),
             served: Mutex::new(Vec::new()),
             imported: OnceLock::new(),
-            canceled: AtomicBool::new(false),
-            running: Mutex::new(HashMap::new()),
         };
         progress.event(BuildEvent::Started {
             steps: builder.numbers.total,
@@ -261,28 +254,12 @@ impl Builder<'_> {
     }
 
     pub(super) fn is_canceled(&self) -> bool {
-        self.canceled.load(Ordering::Relaxed)
+        self.options.cancel.is_canceled()
     }
 
     /// Stops what runs: a stage has failed.
     pub(super) fn cancel(&self) {
-        self.canceled.store(true, Ordering::Relaxed);
-        for sender in self.running.lock().values() {
-            sender.hang_up();
-        }
-    }
-
-    /// Lets a container be stopped by a failure elsewhere as long as the guard lives.
-    pub(super) fn watch(&self, container: &str, sender: Sender) -> Watched<'_> {
-        let mut running = self.running.lock();
-        if self.is_canceled() {
-            sender.hang_up();
-        }
-        running.insert(container.to_owned(), sender);
-        Watched {
-            running: &self.running,
-            container: container.to_owned(),
-        }
+        self.options.cancel.cancel();
     }
 
     /// Finds a result that is kept, unless none is wanted.
@@ -348,16 +325,4 @@ impl Builder<'_> {
 fn epoch(seconds: i64) -> String {
     let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
     time.to_string()
-}
-
-/// A container that a failure elsewhere stops.
-pub(super) struct Watched<'a> {
-    running: &'a Mutex<HashMap<String, Sender>>,
-    container: String,
-}
-
-impl Drop for Watched<'_> {
-    fn drop(&mut self) {
-        self.running.lock().remove(&self.container);
-    }
 }

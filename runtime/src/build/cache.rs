@@ -118,6 +118,27 @@ pub struct PrunedCache {
     pub size: u64,
 }
 
+/// Something that the cache has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// Its name: the first digits of its key.
+    pub id: String,
+    /// Whether it is the directory of a cache mount, and not the result of a step.
+    pub is_mount: bool,
+    /// What made it.
+    pub description: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Whether an image has it too.
+    pub is_shared: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it served last.
+    pub last_used: Timestamp,
+    /// How often it has served.
+    pub uses: u64,
+}
+
 impl Engine {
     pub(super) fn kept_step(&self, key: &Digest) -> Result<Option<Kept>, StepError> {
         let kept = {
@@ -228,7 +249,7 @@ impl Engine {
             )?;
             left = left.saturating_sub(row.size);
             gone.push(PrunedCache {
-                id: row.key.hex()[..25].to_owned(),
+                id: short(&row.key.hex()),
                 size: row.size,
             });
         }
@@ -255,6 +276,27 @@ impl Engine {
             .map(|row| row.size)
             .sum();
         Ok((gone, freed + (from_mounts - in_layers)))
+    }
+
+    /// Returns what the cache has, those first that were used least lately.
+    pub fn build_cache(&self) -> Result<Vec<CacheEntry>, super::BuildError> {
+        let failed = |error: StepError| super::BuildError::Engine(Box::new(error));
+        let mut entries = entries(&self.db()).map_err(|error| failed(error.into()))?;
+        for mount in mount_cache::all(self.root()) {
+            let used = Timestamp::from_second(mount.last_used).unwrap_or_default();
+            entries.push(CacheEntry {
+                description: format!("cache mount {}", mount.name),
+                id: mount.name,
+                is_mount: true,
+                size: mount.size,
+                is_shared: false,
+                created: used,
+                last_used: used,
+                uses: 0,
+            });
+        }
+        entries.sort_by_key(|entry| entry.last_used);
+        Ok(entries)
     }
 
     /// Returns what the cache takes: results and cache mounts; what an image has too is not reclaimable.
@@ -335,6 +377,36 @@ fn rows(db: &Connection) -> rusqlite::Result<Vec<Row>> {
         })?
         .collect::<rusqlite::Result<_>>()?;
     Ok(rows.into_iter().flatten().collect())
+}
+
+fn entries(db: &Connection) -> rusqlite::Result<Vec<CacheEntry>> {
+    let in_images: std::collections::HashSet<String> = crate::image::rows::all_layers(db)?
+        .into_iter()
+        .map(|(_, layer)| layer.to_string())
+        .collect();
+    let columns = "key, layer, size, description, made, last_used, uses";
+    db.prepare_cached(&format!("SELECT {columns} FROM build_step"))?
+        .query_map([], |row| {
+            let key: String = row.get(0)?;
+            let layer: Option<String> = row.get(1)?;
+            let time = |seconds: i64| Timestamp::from_second(seconds).unwrap_or_default();
+            Ok(CacheEntry {
+                id: short(key.trim_start_matches("sha256:")),
+                is_mount: false,
+                description: row.get(3)?,
+                size: row.get::<_, i64>(2)?.max(0) as u64,
+                is_shared: layer.is_some_and(|layer| in_images.contains(&layer)),
+                created: time(row.get(4)?),
+                last_used: time(row.get(5)?),
+                uses: row.get::<_, i64>(6)?.max(0) as u64,
+            })
+        })?
+        .collect()
+}
+
+/// Returns what people see of a key.
+fn short(hex: &str) -> String {
+    hex.get(..25).unwrap_or(hex).to_owned()
 }
 
 /// Returns every layer that a result names.

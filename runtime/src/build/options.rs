@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
+use super::cancel::Cancel;
 use crate::cgroup::Resources;
 use crate::image::ImageId;
 use crate::image::Platform;
@@ -58,6 +59,8 @@ pub struct BuildOptions {
     pub cache_to: Vec<CacheExport>,
     /// How to speak to registries.
     pub registry: Settings,
+    /// What ends the build from outside; each build has its own.
+    pub cancel: Cancel,
 }
 
 /// What a `RUN` may ask for beyond its walls.
@@ -83,6 +86,23 @@ pub enum ContextSource {
     Git(String),
     /// An address to fetch: a tar, or else the Dockerfile.
     Url(String),
+}
+
+impl ContextSource {
+    /// Returns what an address leads to, as Docker tells: a git repository, or something to fetch; `None` if it is none.
+    pub fn of_address(address: &str) -> Option<ContextSource> {
+        let is_web = address.starts_with("http://") || address.starts_with("https://");
+        let repository = address.split('#').next().unwrap_or(address);
+        let is_git = ["git://", "ssh://", "github.com/", "git@"]
+            .iter()
+            .any(|prefix| address.starts_with(prefix));
+        match is_web {
+            true if repository.ends_with(".git") => Some(ContextSource::Git(address.to_owned())),
+            true => Some(ContextSource::Url(address.to_owned())),
+            false if is_git => Some(ContextSource::Git(address.to_owned())),
+            false => None,
+        }
+    }
 }
 
 /// A further context.
@@ -188,4 +208,28 @@ pub struct BuildOutcome {
     pub image: ImageId,
     /// Its names.
     pub tags: Vec<Reference>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_repositories_are_told_from_other_addresses() {
+        let of = ContextSource::of_address;
+        for git in [
+            "https://example.com/a.git",
+            "http://example.com/a.git#main:dir",
+            "git@example.com:a/b",
+            "git://example.com/a",
+            "ssh://git@example.com/a",
+            "github.com/a/b",
+        ] {
+            assert!(matches!(of(git), Some(ContextSource::Git(_))), "{git}");
+        }
+        for url in ["https://example.com/a.tar", "https://example.com/a"] {
+            assert!(matches!(of(url), Some(ContextSource::Url(_))), "{url}");
+        }
+        assert!(of("dir").is_none());
+    }
 }

@@ -201,7 +201,7 @@ impl Builder<'_> {
         running: &mut Step,
     ) -> Result<(), StepError> {
         let id = running.container.id.as_str().to_owned();
-        let _watched = self.watch(&id, running.attachment.sender());
+        let _watched = self.options.cancel.watch(&id, running.attachment.sender());
         loop {
             let heard = running.attachment.hear();
             let (stream, bytes) = match heard {

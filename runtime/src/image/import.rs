@@ -105,6 +105,11 @@ impl Engine {
             rows::set_tag(&transaction, &full.repository(), tag, &row.id)?;
         }
         transaction.commit()?;
+        drop(db);
+        if let Some(reference) = reference {
+            let name = reference.or_latest().familiar();
+            self.emit_image("tag", &row.id.to_string(), &name);
+        }
         Ok(row.id)
     }
 }

@@ -16,10 +16,7 @@ impl Engine {
             ));
         }
         let image: Image = self.image(source)?;
-        self.tag_image(&image.id, target)?;
-        let name = target.or_latest().familiar();
-        self.emit_image("tag", &image.id.to_string(), &name);
-        Ok(())
+        self.tag_image(&image.id, target)
     }
 
     /// Names an image.
@@ -33,6 +30,8 @@ impl Engine {
         let tag = target.tag().unwrap_or(crate::reference::DEFAULT_TAG);
         rows::set_tag(&transaction, &target.repository(), tag, id)?;
         transaction.commit()?;
+        drop(db);
+        self.emit_image("tag", &id.to_string(), &target.familiar());
         Ok(())
     }
 }

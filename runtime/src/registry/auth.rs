@@ -103,6 +103,18 @@ fn read_value(text: &str) -> (String, &str) {
     (value, "")
 }
 
+/// Returns a registry's name as people write it, without scheme and path.
+fn bare(name: &str) -> &str {
+    let name = name
+        .strip_prefix("https://")
+        .or_else(|| name.strip_prefix("http://"))
+        .unwrap_or(name);
+    match name.split('/').next().unwrap_or(name) {
+        "docker.io" | "registry-1.docker.io" => "index.docker.io",
+        name => name,
+    }
+}
+
 /// The login of one client.
 pub(super) struct Authority {
     /// The name under which credentials are stored.
@@ -248,7 +260,13 @@ impl Authority {
         if let Some(known) = &state.credentials {
             return Ok(known.as_ref().map(clone_credential));
         }
-        if let Some(login) = &self.settings.login {
+        let brought = self.settings.login.as_ref();
+        let brought = brought.or_else(|| {
+            let mut logins = self.settings.logins.iter();
+            let is_it = |name: &str| bare(name) == bare(&self.server);
+            logins.find_map(|(name, login)| is_it(name).then_some(login))
+        });
+        if let Some(login) = brought {
             return Ok(Some(match login.clone() {
                 Login::Password { user, password } => {
                     DockerCredential::UsernamePassword(user, password)

@@ -1,5 +1,6 @@
 //! What the client is told from outside: time-outs, insecure registries, where credentials lie.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub docker_config: Option<PathBuf>,
     /// A login to use in place of what is stored there.
     pub login: Option<Login>,
+    /// Logins to use in place of what is stored there, by the registry's name, where `login` is none.
+    pub logins: BTreeMap<String, Login>,
     /// Directories with `<host>/*.crt`, as `/etc/docker/certs.d`.
     pub certificates: Vec<PathBuf>,
     /// How many layers move at once.
@@ -74,6 +77,7 @@ impl Default for Settings {
             insecure,
             docker_config,
             login: None,
+            logins: BTreeMap::new(),
             certificates: vec!["/etc/docker/certs.d".into(), "/etc/ply/certs.d".into()],
             parallel: 3,
         }

@@ -58,6 +58,7 @@ pub fn settings() -> Settings {
         insecure: Vec::new(),
         docker_config: None,
         login: None,
+        logins: std::collections::BTreeMap::new(),
         certificates: Vec::new(),
         parallel: 3,
     }

@@ -34,10 +34,8 @@ pub(super) fn find(
     let path = Path::new(context);
     let source = if path.is_dir() {
         ContextSource::Directory(path.to_owned())
-    } else if is_git(context) {
-        ContextSource::Git(context.to_owned())
-    } else if is_url(context) {
-        ContextSource::Url(context.to_owned())
+    } else if let Some(source) = ContextSource::of_address(context) {
+        source
     } else {
         let problem = match path.exists() {
             true => format!("context must be a directory: {context}"),
@@ -54,23 +52,6 @@ pub(super) fn find(
         Some(file) => DockerfileSource::InContext(file.to_owned()),
     };
     Ok((source, dockerfile))
-}
-
-/// Returns whether an address is a git repository's, as Docker tells.
-pub(super) fn is_git(address: &str) -> bool {
-    let is_web = address.starts_with("http://") || address.starts_with("https://");
-    if is_web {
-        let repository = address.split('#').next().unwrap_or(address);
-        return repository.ends_with(".git");
-    }
-    ["git://", "ssh://", "github.com/", "git@"]
-        .iter()
-        .any(|prefix| address.starts_with(prefix))
-}
-
-/// Returns whether an address is to be fetched.
-pub(super) fn is_url(address: &str) -> bool {
-    address.starts_with("http://") || address.starts_with("https://")
 }
 
 /// Finds the Dockerfile that is stated beside a directory: in it, or else elsewhere with an ignore file beside it.
@@ -208,23 +189,6 @@ fn is_archive(header: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn git_repositories_are_told_from_other_addresses() {
-        for git in [
-            "https://example.com/a.git",
-            "http://example.com/a.git#main:dir",
-            "git@example.com:a/b",
-            "git://example.com/a",
-            "ssh://git@example.com/a",
-            "github.com/a/b",
-        ] {
-            assert!(is_git(git), "{git}");
-        }
-        for other in ["https://example.com/a.tar", "https://example.com/a", "dir"] {
-            assert!(!is_git(other), "{other}");
-        }
-    }
 
     #[test]
     fn a_tar_is_told_from_a_dockerfile() {

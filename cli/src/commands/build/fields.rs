@@ -6,14 +6,12 @@ use std::path::PathBuf;
 
 use runtime::build::CacheExport;
 use runtime::build::CacheStore;
+use runtime::build::ContextSource;
 use runtime::build::Destination;
 use runtime::build::NamedContext;
 use runtime::build::Output;
 use runtime::build::SecretSource;
 use runtime::reference::Reference;
-
-use super::context::is_git;
-use super::context::is_url;
 
 /// The fields of a value.
 #[derive(Debug, Clone)]
@@ -257,10 +255,10 @@ pub(super) fn named_context(text: &str) -> Result<(String, NamedContext), String
     }
     let context = if let Some(image) = value.strip_prefix("docker-image://") {
         NamedContext::Image(image.to_owned())
-    } else if is_git(value) {
-        NamedContext::Git(value.to_owned())
-    } else if is_url(value) {
-        NamedContext::Url(value.to_owned())
+    } else if let Some(ContextSource::Git(address)) = ContextSource::of_address(value) {
+        NamedContext::Git(address)
+    } else if let Some(ContextSource::Url(address)) = ContextSource::of_address(value) {
+        NamedContext::Url(address)
     } else if let Some((scheme, _)) = value.split_once("://") {
         return Err(format!("unsupported context source {scheme} for {name}"));
     } else if std::path::Path::new(value).is_dir() {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use runtime::Engine;
+use runtime::cgroup::BlockLimits;
+use runtime::cgroup::DeviceRate;
 use runtime::cgroup::Resources;
 use runtime::container::CreateOptions;
 use runtime::container::Healthcheck;
@@ -9,8 +12,14 @@ use runtime::container::LogConfig;
 use runtime::container::MountSpec;
 use runtime::container::RestartPolicy;
 use runtime::image::Platform;
+use runtime::network;
 use runtime::network::Attachment;
+use runtime::network::Publish;
+use runtime::network::port;
+use runtime::network::port::Port;
 use runtime::sandbox::Limit;
+use runtime::sandbox::MASKED;
+use runtime::sandbox::READ_ONLY;
 use runtime::sandbox::Recursion;
 use serde::Deserialize;
 use serde_json::Map;
@@ -22,6 +31,7 @@ use crate::serve::api_error::ApiError;
 use crate::serve::exchange::Answer;
 use crate::serve::exchange::Exchange;
 use crate::serve::exchange::Reply;
+use crate::serve::networks::AskedEndpoint;
 
 /// What `POST /containers/create` asks for: Docker's `Config`, and the two that go with it. Go writes what is not set
 /// as `null` as often as it leaves it out.
@@ -41,6 +51,8 @@ struct Asked {
     cmd: Option<Command>,
     healthcheck: Option<AskedCheck>,
     image: Option<String>,
+    exposed_ports: Option<Map<String, Value>>,
+    mac_address: Option<String>,
     volumes: Option<Map<String, Value>>,
     working_dir: Option<String>,
     entrypoint: Option<Command>,
@@ -49,6 +61,14 @@ struct Asked {
     stop_signal: Option<String>,
     stop_timeout: Option<i64>,
     host_config: Option<HostConfig>,
+    networking_config: Option<NetworkingConfig>,
+}
+
+/// The networks, with what is wanted on each.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct NetworkingConfig {
+    endpoints_config: Option<BTreeMap<String, Option<AskedEndpoint>>>,
 }
 
 /// A command: a list, or one word as old clients send it.
@@ -86,6 +106,9 @@ struct HostConfig {
     binds: Option<Vec<String>>,
     log_config: Option<AskedLog>,
     network_mode: Option<String>,
+    port_bindings: Option<BTreeMap<String, Option<Vec<AskedBinding>>>>,
+    publish_all_ports: Option<bool>,
+    links: Option<Vec<String>>,
     restart_policy: Option<AskedPolicy>,
     auto_remove: Option<bool>,
     volume_driver: Option<String>,
@@ -107,6 +130,8 @@ struct HostConfig {
     privileged: Option<bool>,
     readonly_rootfs: Option<bool>,
     security_opt: Option<Vec<String>>,
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
     tmpfs: Option<BTreeMap<String, String>>,
     #[serde(rename = "UTSMode")]
     uts_mode: Option<String>,
@@ -136,6 +161,40 @@ struct AskedLimits {
     cpuset_cpus: Option<String>,
     cpuset_mems: Option<String>,
     pids_limit: Option<i64>,
+    memory_swappiness: Option<i64>,
+    oom_kill_disable: Option<bool>,
+    blkio_weight: Option<i64>,
+    blkio_weight_device: Option<Vec<AskedWeight>>,
+    blkio_device_read_bps: Option<Vec<AskedRate>>,
+    blkio_device_write_bps: Option<Vec<AskedRate>>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    blkio_device_read_iops: Option<Vec<AskedRate>>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    blkio_device_write_iops: Option<Vec<AskedRate>>,
+}
+
+/// How much of a device may be used in a second.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct AskedRate {
+    path: String,
+    rate: u64,
+}
+
+/// A container's part of a device's time.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct AskedWeight {
+    path: String,
+    weight: u64,
+}
+
+/// A port of the host's; neither field need be set.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct AskedBinding {
+    host_ip: Option<String>,
+    host_port: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -224,6 +283,14 @@ fn positive(number: Option<i64>) -> Option<u64> {
         .filter(|number| *number > 0)
 }
 
+fn rates(asked: Option<Vec<AskedRate>>) -> Vec<DeviceRate> {
+    let rate = |asked: AskedRate| DeviceRate {
+        device: asked.path.into(),
+        rate: asked.rate,
+    };
+    asked.unwrap_or_default().into_iter().map(rate).collect()
+}
+
 impl AskedLimits {
     fn resources(self) -> Resources {
         Resources {
@@ -241,7 +308,27 @@ impl AskedLimits {
                 None | Some(0) => None,
                 Some(limit) => Some(u64::try_from(limit).unwrap_or(0)),
             },
-            ..Resources::default()
+            // -1 is how clients say that they do not care.
+            memory_swappiness: self
+                .memory_swappiness
+                .and_then(|swappiness| u64::try_from(swappiness).ok()),
+            oom_kill_disable: self.oom_kill_disable.unwrap_or(false),
+            block: BlockLimits {
+                weight: positive(self.blkio_weight),
+                device_weights: self
+                    .blkio_weight_device
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|asked| DeviceRate {
+                        device: asked.path.into(),
+                        rate: asked.weight,
+                    })
+                    .collect(),
+                read_bps: rates(self.blkio_device_read_bps),
+                write_bps: rates(self.blkio_device_write_bps),
+                read_iops: rates(self.blkio_device_read_iops),
+                write_iops: rates(self.blkio_device_write_iops),
+            },
         }
     }
 }
@@ -299,13 +386,7 @@ impl AskedMount {
 }
 
 /// What of Docker's `HostConfig` this engine cannot do: asking for it is an error, not something to pass over.
-const REFUSED: [&str; 24] = [
-    "BlkioWeight",
-    "BlkioWeightDevice",
-    "BlkioDeviceReadBps",
-    "BlkioDeviceWriteBps",
-    "BlkioDeviceReadIOps",
-    "BlkioDeviceWriteIOps",
+const REFUSED: [&str; 12] = [
     "CpuRealtimePeriod",
     "CpuRealtimeRuntime",
     "CpuCount",
@@ -314,16 +395,10 @@ const REFUSED: [&str; 24] = [
     "IOMaximumBandwidth",
     "KernelMemory",
     "KernelMemoryTCP",
-    "OomKillDisable",
     "DeviceRequests",
     "CgroupParent",
     "Cgroup",
     "StorageOpt",
-    "MaskedPaths",
-    "ReadonlyPaths",
-    "PortBindings",
-    "PublishAllPorts",
-    "Links",
 ];
 
 /// Refuses what is set and cannot be done.
@@ -355,11 +430,29 @@ fn check_rest(rest: &Map<String, Value>) -> Result<(), ApiError> {
             )));
         }
     }
-    // -1 is how clients say that they do not care.
-    match rest.get("MemorySwappiness").and_then(Value::as_i64) {
-        None | Some(-1) => Ok(()),
-        Some(_) => Err(ApiError::bad("MemorySwappiness is not supported")),
+    Ok(())
+}
+
+/// Adds to the security options that nothing is hidden, if a client says so by listing nothing.
+fn security_opt(
+    asked: Option<Vec<String>>,
+    masked: Option<Vec<String>>,
+    read_only: Option<Vec<String>>,
+) -> Result<Vec<String>, ApiError> {
+    let mut options = asked.unwrap_or_default();
+    // What `inspect` shows of an ordinary container may come back.
+    let is_usual = |given: &Option<Vec<String>>, usual: &[&str]| {
+        given.as_ref().is_none_or(|given| given == usual)
+    };
+    match (masked.as_deref(), read_only.as_deref()) {
+        (Some([]), Some([])) => options.push("systempaths=unconfined".to_owned()),
+        _ if is_usual(&masked, MASKED) && is_usual(&read_only, READ_ONLY) => {}
+        _ => {
+            let words = "MaskedPaths and ReadonlyPaths can only be left out, or both be empty";
+            return Err(ApiError::bad(words));
+        }
     }
+    Ok(options)
 }
 
 /// Turns a mapping into `--device`'s argument.
@@ -393,8 +486,83 @@ impl AskedCheck {
     }
 }
 
+/// Returns the networks with what is wanted on each: first that of the mode, which the rest may name or leave out.
+fn attachments(
+    engine: &Engine,
+    mode: &str,
+    mut endpoints: BTreeMap<String, Option<AskedEndpoint>>,
+) -> Result<Vec<Attachment>, ApiError> {
+    let is_default = |name: &str| matches!(name, "" | "default" | network::DEFAULT);
+    // A network may be called by its name here and by its id there.
+    let known = |name: &str| match is_default(name) {
+        true => network::DEFAULT.to_owned(),
+        false => engine
+            .network(name)
+            .map_or_else(|_| name.to_owned(), |it| it.name),
+    };
+    let of_mode = endpoints
+        .keys()
+        .find(|key| known(key) == known(mode))
+        .cloned();
+    // Other networks than the default one stand in its place.
+    if of_mode.is_none() && is_default(mode) && !endpoints.is_empty() {
+        return endpoints
+            .into_iter()
+            .map(|(network, endpoint)| endpoint.unwrap_or_default().attachment(&network))
+            .collect();
+    }
+    let of_mode = of_mode.and_then(|key| endpoints.remove(&key));
+    let is_lone = matches!(mode, "host" | "none") || mode.starts_with("container:");
+    let all = std::iter::once((mode.to_owned(), of_mode.flatten()));
+    let all = all.chain(endpoints);
+    all.map(|(network, endpoint)| match is_lone {
+        // There is nothing to have there.
+        true => Ok(Attachment::to(network)),
+        false => endpoint.unwrap_or_default().attachment(&network),
+    })
+    .collect()
+}
+
+/// Refuses more ports than there can be, of three protocols.
+fn check_count(ports: usize) -> Result<(), ApiError> {
+    const MOST: usize = 3 << 16;
+    match ports > MOST {
+        true => Err(ApiError::bad("too many ports")),
+        false => Ok(()),
+    }
+}
+
+/// Returns the ports that the host is to have.
+fn publish(
+    bindings: BTreeMap<String, Option<Vec<AskedBinding>>>,
+) -> Result<Vec<Publish>, ApiError> {
+    let mut all = Vec::new();
+    for (port, bindings) in bindings {
+        for binding in bindings.unwrap_or_default() {
+            let host = binding.host_port.unwrap_or_default();
+            let text = match given(binding.host_ip) {
+                Some(address) => format!("[{address}]:{host}:{port}"),
+                None => format!("{host}:{port}"),
+            };
+            all.extend(port::parse_publish(&text).map_err(ApiError::bad)?);
+            check_count(all.len())?;
+        }
+    }
+    Ok(all)
+}
+
+/// Returns the ports that are said to be served.
+fn exposed(ports: Map<String, Value>) -> Result<Vec<Port>, ApiError> {
+    let mut all = Vec::new();
+    for (port, _) in ports {
+        all.extend(port::parse_exposed(&port).map_err(ApiError::bad)?);
+        check_count(all.len())?;
+    }
+    Ok(all)
+}
+
 impl Asked {
-    fn options(self, name: Option<String>) -> Result<CreateOptions, ApiError> {
+    fn options(self, engine: &Engine, name: Option<String>) -> Result<CreateOptions, ApiError> {
         let host = self.host_config.unwrap_or_default();
         check_rest(&host.rest)?;
         let is = |flag: Option<bool>| flag.unwrap_or(false);
@@ -406,7 +574,15 @@ impl Asked {
             ));
         }
         let log = host.log_config.unwrap_or_default();
-        let network = given(host.network_mode);
+        let mode = match is(self.network_disabled) {
+            true => "none".to_owned(),
+            false => given(host.network_mode).unwrap_or_else(|| "default".to_owned()),
+        };
+        let endpoints = self.networking_config.and_then(|it| it.endpoints_config);
+        let mut networks = attachments(engine, &mode, endpoints.unwrap_or_default())?;
+        let first = &mut networks[0];
+        first.mac = first.mac.take().or(given(self.mac_address));
+        first.links.extend(host.links.unwrap_or_default());
         let places = self.volumes.unwrap_or_default().into_iter();
         let volumes = host.binds.unwrap_or_default().into_iter();
         Ok(CreateOptions {
@@ -431,13 +607,10 @@ impl Asked {
             ],
             hostname: given(self.hostname),
             domainname: given(self.domainname),
-            networks: match is(self.network_disabled) {
-                true => vec![Attachment::to("none")],
-                false => network.map(Attachment::to).into_iter().collect(),
-            },
-            publish: Vec::new(),
-            publish_all: false,
-            exposed: Vec::new(),
+            networks,
+            publish: publish(host.port_bindings.unwrap_or_default())?,
+            publish_all: is(host.publish_all_ports),
+            exposed: exposed(self.exposed_ports.unwrap_or_default())?,
             volumes: volumes.chain(places.map(|(place, _)| place)).collect(),
             volume_driver: host.volume_driver.unwrap_or_default(),
             volumes_from: host.volumes_from.unwrap_or_default(),
@@ -455,7 +628,7 @@ impl Asked {
             privileged: is(host.privileged),
             cap_add: host.cap_add.unwrap_or_default(),
             cap_drop: host.cap_drop.unwrap_or_default(),
-            security_opt: host.security_opt.unwrap_or_default(),
+            security_opt: security_opt(host.security_opt, host.masked_paths, host.readonly_paths)?,
             resources: host.limits.resources(),
             ulimits: host
                 .ulimits
@@ -507,7 +680,7 @@ pub(super) fn create(server: &Server, exchange: &mut Exchange<'_>) -> Answer {
     let name = query.get("name");
     let name = name.map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
     let platform = query.get("platform").map(str::parse::<Platform>);
-    let options = asked.options(name)?;
+    let options = asked.options(engine, name)?;
     if let Some(platform) = platform.transpose()?
         && !engine.image(&options.image)?.is_for(&platform)
     {
