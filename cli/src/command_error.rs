@@ -44,6 +44,12 @@ impl CommandError {
         CommandError::with_code(error.exit_code(), format_args!("ply: {error}"))
     }
 
+    /// Returns the error as Docker's `create` tells it, with 1 where `run` ends with 125.
+    pub(crate) fn of_create(self) -> CommandError {
+        let message = self.message.strip_prefix("ply: ");
+        CommandError::failed(message.unwrap_or(&self.message))
+    }
+
     /// Prints the error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
@@ -92,10 +98,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             )
         }
         ErrorKind::MissingRequiredArgument => {
-            let count = match error.get(ContextKind::InvalidArg) {
-                Some(ContextValue::Strings(missing)) => missing.len(),
-                _ => 1,
-            };
+            let (_, typed) = typed();
+            let positionals = typed.get_positionals();
+            let count = positionals.filter(|it| it.is_required_set()).count();
+            let count = count.max(1);
             let plural = if count == 1 { "" } else { "s" };
             (
                 1,
@@ -133,7 +139,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 
 /// Returns `-f, --flag` of clap's `--flag <VALUE>`.
 fn flag_of(argument: &str) -> String {
-    let flag = argument.split_whitespace().next().unwrap_or(argument);
+    let flag = argument.split([' ', '[', '=']).next().unwrap_or(argument);
     let (_, command) = typed();
     let is_it = |known: &&clap::Arg| known.get_long() == flag.strip_prefix("--");
     match command

@@ -16,6 +16,7 @@ mod each;
 mod events;
 mod exec;
 mod export;
+pub(crate) mod flags;
 mod foreign;
 mod history;
 mod image;
@@ -75,7 +76,6 @@ use crate::context::Context;
 #[command(
     name = "ply",
     version,
-    disable_help_subcommand = true,
     infer_subcommands = false,
     args_override_self = true,
     next_display_order = None

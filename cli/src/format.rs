@@ -79,10 +79,12 @@ impl Template {
         let typed = Rules {
             type_name: "object",
             missing_fails: false,
+            has_optional: true,
             keeps_headings: false,
         };
         let bare = Rules {
             missing_fails: true,
+            has_optional: false,
             ..typed
         };
         self.evaluate(&Data::of(value, Objects::Typed), typed)

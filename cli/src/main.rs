@@ -23,7 +23,9 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::CommandFactory as _;
+use clap::FromArgMatches as _;
+use clap::error::ErrorKind;
 
 fn main() -> ExitCode {
     // Rust ignores SIGPIPE for us; `output` ends the program where a reader went away.
@@ -37,12 +39,28 @@ fn main() -> ExitCode {
     if commands::mount_helper::is_meant(std::env::args_os()) {
         return commands::mount_helper::main();
     }
-    let cli = match commands::Cli::try_parse() {
+    let cli = match command_line() {
         Ok(cli) => cli,
         Err(error) => return command_error::usage(&error),
     };
     match commands::run(cli) {
         Ok(code) => code,
         Err(error) => error.report(),
+    }
+}
+
+/// Reads the command line.
+fn command_line() -> Result<commands::Cli, clap::Error> {
+    let command = commands::flags::as_docker(commands::Cli::command());
+    match command.try_get_matches() {
+        Ok(matches) => commands::Cli::from_arg_matches(&matches),
+        // Help is shorter where flags have no values.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            let plain = commands::Cli::command().try_get_matches().err();
+            Err(plain
+                .filter(|plain| plain.kind() == ErrorKind::DisplayHelp)
+                .unwrap_or(error))
+        }
+        Err(error) => Err(error),
     }
 }

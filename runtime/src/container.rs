@@ -59,6 +59,7 @@ pub use health::nanoseconds;
 pub(crate) use images::User;
 pub(crate) use images::users_of;
 pub use list::ContainerFilter;
+pub(crate) use list::name_pattern;
 pub use logs::LogEntry;
 pub use logs::LogOptions;
 pub use logs::Logs;
@@ -223,6 +224,9 @@ pub enum ContainerError {
     /// It is frozen.
     #[error("Container {0} is paused, unpause the container before exec")]
     Paused(String),
+    /// It is frozen, which a start does not undo.
+    #[error("cannot start a paused container, try unpause instead")]
+    StartPaused,
     /// It is about to be started again.
     #[error("Container {0} is restarting, wait until the container is running")]
     Restarting(ContainerId),

@@ -89,6 +89,8 @@ pub(crate) enum Request {
     Resize(u16, u16),
     /// Tells the container's new name.
     Rename(String),
+    /// Tells that the container's end is not its removal, whatever was said when it was made.
+    Keep,
     /// Hands over the container's root as it sees it, and the bare union.
     Roots,
     /// Hands over the first process.

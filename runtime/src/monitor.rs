@@ -328,13 +328,18 @@ fn remove_traces(paths: &RunPaths) {
 
 /// Records something of the container; what is not recorded is found by the next command.
 fn record(spec: &Spec, record: impl FnOnce(&Engine) -> Result<(), ContainerError>) {
-    let recorded = match Engine::open(&spec.engine()) {
-        Ok(engine) => record(&engine).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    if let Err(error) = recorded {
+    if let Err(error) = try_record(spec, record) {
         log::error!("{error}");
     }
+}
+
+/// Records something that somebody is told of.
+fn try_record(
+    spec: &Spec,
+    record: impl FnOnce(&Engine) -> Result<(), ContainerError>,
+) -> io::Result<()> {
+    let engine = Engine::open(&spec.engine()).map_err(io::Error::other)?;
+    record(&engine).map_err(io::Error::other)
 }
 
 /// Tells everybody who waits for it the container's end.
@@ -631,6 +636,7 @@ fn plan(
         shm_size: config.shm_size,
         sysctls: config.sysctls.clone().into_iter().collect(),
         privileged: config.privileged,
+        has_masks: config.has_masks(),
         cgroups: cgroup.joined(),
         process: Process {
             env: merge_env(&merge_env(&own_env(config), &spec.link_env), &config.env),

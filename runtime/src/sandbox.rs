@@ -36,8 +36,8 @@ pub use capability::Capabilities;
 pub use capability::UnknownCapability;
 pub(crate) use mounts::open_file;
 pub(crate) use mounts::open_source;
-pub(crate) use paths::MASKED;
-pub(crate) use paths::READ_ONLY;
+pub use paths::MASKED;
+pub use paths::READ_ONLY;
 pub(crate) use program::DEFAULT_PATH;
 
 /// What a mount shows.
@@ -306,6 +306,8 @@ pub(crate) struct Plan {
     /// The kernel's parameters to set in the namespaces, by their names.
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) privileged: bool,
+    /// Whether what the kernel shows of the host is hidden or read-only.
+    pub(crate) has_masks: bool,
     /// Whether the container is in a v2 cgroup, and the v1 controllers whose groups it is in.
     pub(crate) cgroups: (bool, Vec<String>),
     pub(crate) process: Process,

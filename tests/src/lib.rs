@@ -66,10 +66,45 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Returns a port that nobody has at the moment.
+pub fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind(("0.0.0.0", 0)).expect("a socket");
+    socket.local_addr().expect("an address").port()
+}
+
+/// Returns whether some process has exactly these words as its command line.
+pub fn is_running(words: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let mut lines = processes.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+    lines.any(|line| {
+        let line: Vec<&[u8]> = line
+            .split(|byte| *byte == 0)
+            .filter(|word| !word.is_empty())
+            .collect();
+        line.join(&b' ') == words.as_bytes()
+    })
+}
+
 /// Kills a process that lives.
 pub fn kill_9(pid: i32) {
     let pid = nix::unistd::Pid::from_raw(pid);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it lives");
+}
+
+/// Lets a command be interrupted even if we are one that a shell has put in the background, and so deaf to it.
+pub fn interruptible(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt as _;
+    let hear = || {
+        let (signal, default) = (
+            nix::sys::signal::Signal::SIGINT,
+            nix::sys::signal::SigHandler::SigDfl,
+        );
+        // SAFETY: the default action runs no code of ours.
+        unsafe { nix::sys::signal::signal(signal, default) }?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec there is one system call, which neither allocates nor locks.
+    unsafe { command.pre_exec(hear) }
 }
 
 /// Has the program ended when the thread that starts it ends, however that ends: an aborted process drops nothing.

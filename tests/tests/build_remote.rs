@@ -435,7 +435,12 @@ fn a_build_that_is_killed_while_it_fetches_leaves_nothing() {
         for signal in [Signal::SIGKILL, Signal::SIGINT] {
             let dockerfile = format!("FROM busybox\nADD {source} /x/\n");
             fs::write(context.join("Dockerfile"), dockerfile).expect("a Dockerfile");
-            let mut child = ply.spawn(&["build", "context"]);
+            let mut command = ply.command(&["build", "context"]);
+            let mut child = tests::interruptible(&mut command)
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .expect("ply runs");
             // It is in the middle of it now.
             let asking = silent.accept().expect("a client");
             let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());

@@ -362,7 +362,7 @@ fn what_never_ends_holds_nobody_up() {
         "here"
     );
     ply.run(&["run", "--rm", "-u", "me", "hostile", "true"])
-        .fails(126, "unable to find user me");
+        .fails(125, "unable to find user me");
     ply.run(&["run", "-d", "--name", "c1", "hostile", "sleep", "1003"])
         .ok();
     assert_eq!(ply.run(&["exec", "c1", "echo", "here"]).ok(), "here");

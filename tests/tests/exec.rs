@@ -266,7 +266,7 @@ fn what_cannot_be_executed_is_said_as_docker_says_it() {
     ply.run(&["exec", "nosuch", "true"])
         .fails(1, "No such container: nosuch");
     ply.run(&["exec", "c1"])
-        .fails(1, "requires at least 1 argument");
+        .fails(1, "requires at least 2 arguments");
     // A heading, the container's command, and this one's shell and ps.
     assert_eq!(sh(&ply, &[], "ps > /ps; wc -l < /ps"), "4");
 }

@@ -44,7 +44,7 @@ fn a_container_is_made_started_stopped_and_removed() {
         "--format",
         "{{.ID}} {{.Image}} {{.Names}} {{.State}} {{.Command}}",
     ]);
-    let expected = format!("{} busybox c1 running \"sh -c echo $((1+1))…\"", &id[..12]);
+    let expected = format!("{} busybox c1 running \"sh -c 'echo $((1+1)…\"", &id[..12]);
     assert_eq!(listed.ok(), expected);
     ply.run(&["rm", "c1"])
         .fails(1, "You cannot remove a running container");

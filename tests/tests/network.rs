@@ -13,6 +13,7 @@ use std::time::Duration;
 use tests::Ply;
 use tests::end_with_this_thread;
 use tests::eventually;
+use tests::free_port;
 use tests::kill_9;
 use tests::must;
 
@@ -137,12 +138,6 @@ fn sleeper(ply: &Ply, name: &str, options: &[&str]) {
 fn address(ply: &Ply, name: &str, network: &str) -> String {
     let template = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
     ply.inspect(name, &template)
-}
-
-/// Returns a port that nobody has at the moment.
-fn free_port() -> u16 {
-    let socket = TcpListener::bind(("0.0.0.0", 0)).expect("a socket");
-    socket.local_addr().expect("an address").port()
 }
 
 /// Returns the page at a port of a loopback address.

@@ -63,7 +63,7 @@ fn exit_codes_are_docker_s() {
     run(&ply, &["-w", "/etc/passwd"], &["true"])
         .fails(125, "Cannot mkdir: /etc/passwd is not a directory");
     run(&ply, &["-u", "nosuchuser"], &["true"]).fails(
-        126,
+        125,
         "unable to find user nosuchuser: no matching entries in passwd file",
     );
     assert_eq!(

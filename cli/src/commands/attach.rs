@@ -43,8 +43,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         .map_err(CommandError::failed)?;
     if container.config.tty {
         let (rows, columns) = interaction::window_size();
-        // A program redraws what was there before when its window changes.
-        let _ = attachment.sender().resize(rows, columns);
+        // A program redraws what was there before when its window changes, and only then.
+        let sender = attachment.sender();
+        let _ = sender.resize(rows.saturating_add(1), columns.saturating_add(1));
+        let _ = sender.resize(rows, columns);
     }
     let interaction = Interaction {
         tty: container.config.tty,

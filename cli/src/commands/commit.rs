@@ -37,6 +37,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let parse_name = |name: &String| name.parse::<Reference>().map_err(CommandError::failed);
     let options = CommitOptions {
+        config: serde_json::Map::new(),
         reference: args.name.as_ref().map(parse_name).transpose()?,
         author: args.author,
         message: args.message,

@@ -286,20 +286,21 @@ impl ContainerOptions {
             image,
             name: self
                 .name
-                .clone()
-                .map(|name| name.strip_prefix('/').map_or(name.clone(), str::to_owned)),
+                .as_deref()
+                .map(|name| name.strip_prefix('/').unwrap_or(name).to_owned())
+                .filter(|name| !name.is_empty()),
             command: self.words[1..].to_vec(),
             entrypoint: self.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
             env,
-            working_dir: self.workdir.clone(),
-            user: self.user.clone(),
+            working_dir: given(self.workdir.as_deref()),
+            user: given(self.user.as_deref()),
             labels: labels(&self.label_file, &self.label)?,
             tty: self.tty,
             open_stdin: self.interactive,
             stdin_once: self.interactive && !detach,
             attach: streams,
-            hostname: self.hostname.clone(),
-            domainname: self.domainname.clone(),
+            hostname: given(self.hostname.as_deref()),
+            domainname: given(self.domainname.as_deref()),
             networks: self.network.attachments()?,
             publish: self.network.publish()?,
             publish_all: self.network.publish_all,
@@ -510,6 +511,11 @@ impl ContainerOptions {
     }
 }
 
+/// Returns what was given; an empty text is as good as none, as with Docker's.
+fn given(text: Option<&str>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
 /// Puts a seccomp profile in the place of its file's name, as Docker does.
 pub(crate) fn with_profile(option: &str) -> Result<String, CommandError> {
     let file = option
@@ -526,6 +532,12 @@ pub(crate) fn with_profile(option: &str) -> Result<String, CommandError> {
             format_args!("ply: opening seccomp profile ({file}) failed: open {file}: {words}"),
         )
     })?;
+    if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
+        return Err(CommandError::with_code(
+            125,
+            format_args!("ply: compacting json for seccomp profile ({file}) failed: {error}"),
+        ));
+    }
     Ok(format!("seccomp={}", text.trim()))
 }
 
@@ -539,12 +551,17 @@ pub(super) fn labels(
         lines.extend(read_env_file(file)?);
     }
     lines.extend(labels.iter().cloned());
-    let pairs = lines
-        .iter()
-        .map(|label| label.split_once('=').unwrap_or((label, "")));
-    Ok(pairs
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect())
+    let pairs = lines.iter().map(|label| {
+        let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        match name.is_empty() {
+            true => Err(CommandError::with_code(
+                125,
+                format_args!("ply: invalid label '{label}': empty name"),
+            )),
+            false => Ok((name.to_owned(), value.to_owned())),
+        }
+    });
+    pairs.collect()
 }
 
 /// Returns the variables of the files, then those of the command line.
@@ -555,6 +572,15 @@ pub(crate) fn environment(
     let mut env = Vec::new();
     for file in files {
         env.extend(read_env_file(file)?);
+    }
+    if let Some(bad) = variables
+        .iter()
+        .find(|variable| variable.is_empty() || variable.starts_with('='))
+    {
+        return Err(CommandError::with_code(
+            125,
+            format_args!("ply: invalid environment variable: {bad:?}"),
+        ));
     }
     env.extend(variables.iter().cloned());
     Ok(env.into_iter().map(with_value).collect())

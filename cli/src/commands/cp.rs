@@ -99,12 +99,12 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             Path::new(to),
             &options,
         ),
-        ((None, "-"), (Some(container), path)) => context.engine()?.extract_to_container(
-            container,
-            path.as_bytes(),
-            &options,
-            &mut io::stdin().lock(),
-        ),
+        ((None, "-"), (Some(container), path)) => {
+            let mut stdin = io::stdin().lock();
+            let mut tar = runtime::image::decompressed(&mut stdin).map_err(CommandError::failed)?;
+            let engine = context.engine()?;
+            engine.extract_to_container(container, path.as_bytes(), &options, &mut tar)
+        }
         ((None, from), (Some(container), path)) => context.engine()?.copy_to_container(
             Path::new(from),
             container,

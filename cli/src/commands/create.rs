@@ -23,8 +23,11 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     // Docker's `create` fails with 1 where `run` fails with 125.
     let id = args
         .container
-        .create(&engine, || engine.create_container(&options))?;
-    args.container.write_cidfile(id.as_str())?;
+        .create(&engine, || engine.create_container(&options))
+        .map_err(CommandError::of_create)?;
+    args.container
+        .write_cidfile(id.as_str())
+        .map_err(CommandError::of_create)?;
     outln!("{id}");
     Ok(ExitCode::SUCCESS)
 }

@@ -68,8 +68,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     let detach_keys = DetachKeys::parse(args.detach_keys.as_deref())?;
     let stdin = args.interactive && !args.detach;
     interaction::check_terminal(args.tty, stdin)?;
+    let mut env = environment(&args.env_file, &[]).map_err(CommandError::of_create)?;
+    env.extend(environment(&[], &args.env)?);
     let options = ExecOptions {
-        env: environment(&args.env_file, &args.env)?,
+        env,
         arguments: args.command,
         working_dir: args.workdir.filter(|directory| !directory.is_empty()),
         user: args.user.filter(|user| !user.is_empty()),
@@ -84,8 +86,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     }
     let attachment = match engine.exec_container(&args.container, options) {
         Ok(attachment) => attachment,
-        Err(error @ ContainerError::Start { code, .. }) => return refused(code, &error),
-        Err(error) => return Err(CommandError::failed(error)),
+        Err(error @ ContainerError::Start { code, .. }) if !args.detach => {
+            return refused(code, &error);
+        }
+        Err(error) => return Err(CommandError::failed(words::of_exec(&error))),
     };
     if args.detach {
         return Ok(ExitCode::SUCCESS);

@@ -1,6 +1,5 @@
 //! `ply network`
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::process::ExitCode;
@@ -208,13 +207,13 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
 }
 
 fn create(args: CreateArgs, context: &Context) -> Result<ExitCode, CommandError> {
-    let mut auxiliary = BTreeMap::new();
+    let mut auxiliary = Vec::new();
     for text in &args.aux_address {
         let (name, address) = text.split_once('=').ok_or_else(|| {
             let words = format!("invalid argument {text:?} for \"--aux-address\" flag: {text} must be formatted as key=value");
             CommandError::with_code(125, words)
         })?;
-        auxiliary.insert(name.to_owned(), address.to_owned());
+        auxiliary.push((name.to_owned(), address.to_owned()));
     }
     let options = NetworkOptions {
         name: args.name,

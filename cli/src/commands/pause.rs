@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
-use super::each::each;
+use super::each::each_at_once;
 use crate::command_error::CommandError;
 use crate::context::Context;
 
@@ -26,10 +26,10 @@ pub(crate) struct UnpauseArgs {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
-    each(&args.containers, |name| engine.pause_container(name))
+    each_at_once(&args.containers, |name| engine.pause_container(name))
 }
 
 pub(crate) fn unpause(args: UnpauseArgs, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
-    each(&args.containers, |name| engine.unpause_container(name))
+    each_at_once(&args.containers, |name| engine.unpause_container(name))
 }

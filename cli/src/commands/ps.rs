@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     all: bool,
     /// Only containers that fit (`name`, `id`, `status`, `exited`, `label`, `ancestor`, `before`, `since`,
-    /// `health`)
+    /// `health`, `network`, `volume`, `publish`, `expose`)
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Format the output: `table`, `table TEMPLATE`, `json` or a Go template
@@ -257,7 +257,7 @@ impl std::fmt::Display for PortRange {
 /// Returns the command in quotes, cut at 20 characters.
 fn command(arguments: &[String], whole: bool) -> String {
     const LONGEST: usize = 20;
-    let mut text = arguments.join(" ");
+    let mut text = docker_json::command_words(arguments);
     if !whole && text.chars().count() > LONGEST {
         text = text.chars().take(LONGEST - 1).chain(['…']).collect();
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
-use super::each::each;
+use super::each::each_at_once;
 use crate::command_error::CommandError;
 use crate::context::Context;
 
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
-    each(&args.containers, |name| {
+    each_at_once(&args.containers, |name| {
         engine.restart_container(name, args.signal.as_deref(), args.time)
     })
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use runtime::container::ContainerError;
 
-use super::each::each;
+use super::each::each_at_once;
 use crate::command_error::CommandError;
 use crate::context::Context;
 
@@ -25,7 +25,17 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
-    each(&args.containers, |name| {
+    let (missing, there): (Vec<String>, Vec<String>) = match args.force {
+        false => (Vec::new(), args.containers),
+        true => args.containers.into_iter().partition(|name| {
+            let found = engine.container(name);
+            matches!(found, Err(ContainerError::NoSuchContainer(_)))
+        }),
+    };
+    for name in missing {
+        eprintln!("{}", ContainerError::NoSuchContainer(name));
+    }
+    each_at_once(&there, |name| {
         match engine.remove_container(name, args.force, args.volumes) {
             Err(ContainerError::NoSuchContainer(_)) if args.force => Ok(()),
             removed => removed,

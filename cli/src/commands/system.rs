@@ -1,5 +1,7 @@
 //! `ply system`
 
+mod disk_usage;
+
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
@@ -8,6 +10,7 @@ use runtime::build::CachePrune;
 use runtime::container::ContainerFilter;
 use runtime::container::DiskUsage;
 use runtime::image::ImageFilter;
+use runtime::network::NetworkFilter;
 use runtime::volume::VolumeFilter;
 use serde_json::json;
 
@@ -17,6 +20,7 @@ use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::format::Listing;
 use crate::human_size::human_size;
+use crate::moment::moment;
 use crate::output::out;
 use crate::output::outln;
 
@@ -55,14 +59,20 @@ struct DfArgs {
     /// Format the output: `table`, `table TEMPLATE`, `json` or a Go template
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Show it of each image, container, volume and cached step
+    #[arg(short, long)]
+    verbose: bool,
 }
 
-/// Remove what is not used: stopped containers, images without a name
+/// Remove what is not used: stopped containers, networks, images without a name, build cache
 #[derive(Debug, ClapArgs)]
 struct PruneArgs {
     /// Remove every image that no container uses, not just those without a name
     #[arg(short, long)]
     all: bool,
+    /// Only what fits (`until=<time>`, `label=<key>[=<value>]`)
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -144,6 +154,14 @@ fn boot(args: &BootArgs, context: &Context) -> Result<ExitCode, CommandError> {
 
 fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
+    if args.verbose {
+        return match args.format {
+            None => disk_usage::show(&engine),
+            Some(_) => Err(CommandError::failed(
+                "the format of a verbose listing cannot be chosen",
+            )),
+        };
+    }
     let (images, containers) = engine.disk_usage().map_err(CommandError::failed)?;
     let volumes = engine.volume_usage().map_err(CommandError::failed)?;
     let cache = engine.build_cache_usage().map_err(CommandError::failed)?;
@@ -171,7 +189,54 @@ fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What of each kind is pruned.
+#[derive(Debug, Default)]
+struct Filters {
+    containers: ContainerFilter,
+    networks: NetworkFilter,
+    volumes: VolumeFilter,
+    images: ImageFilter,
+    cache: CachePrune,
+    /// Whether only what has some label goes: the cache has none.
+    is_by_label: bool,
+}
+
+impl Filters {
+    fn parse(all: &[String]) -> Result<Filters, CommandError> {
+        let mut filters = Filters::default();
+        for one in all {
+            match one.split_once('=') {
+                Some(("until", time)) => {
+                    let time = moment(time)?;
+                    filters.containers.made_before(time);
+                    filters.networks.made_before(time);
+                    filters.images.add(one).map_err(CommandError::failed)?;
+                    filters.cache.until = Some(time);
+                }
+                Some(("label", _)) => {
+                    filters.is_by_label = true;
+                    filters.containers.add(one).map_err(CommandError::failed)?;
+                    filters.networks.add(one).map_err(CommandError::failed)?;
+                    filters.volumes.add(one).map_err(CommandError::failed)?;
+                    filters.images.add(one).map_err(CommandError::failed)?;
+                }
+                _ => {
+                    let key = one.split('=').next().unwrap_or_default();
+                    return Err(CommandError::failed(format_args!("invalid filter '{key}'")));
+                }
+            }
+        }
+        Ok(filters)
+    }
+}
+
 fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> {
+    let filters = Filters::parse(&args.filter)?;
+    if args.volumes && args.filter.iter().any(|it| it.starts_with("until=")) {
+        return Err(CommandError::failed(
+            "ERROR: The \"until\" filter is not supported with \"--volumes\"",
+        ));
+    }
     let images = match args.all {
         true => "all images without at least one container associated to them",
         false => "all dangling images",
@@ -185,30 +250,35 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
         false => "unused build cache",
     };
     let warning = format!(
-        "WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n  - {cache}\n"
+        "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n{volumes}  - {images}\n  - {cache}\n"
     );
     if !args.force && !crate::terminal::confirm(&warning) {
         return Ok(ExitCode::SUCCESS);
     }
     let engine = context.engine()?;
-    let freed = super::container::remove_stopped(&engine, &ContainerFilter::default())?;
-    let mut freed = freed;
+    let mut freed = super::container::remove_stopped(&engine, &filters.containers)?;
+    let networks = engine
+        .prune_networks(&filters.networks)
+        .map_err(CommandError::failed)?;
+    super::network::show_pruned(&networks);
     if args.volumes {
-        let pruned = engine.prune_volumes(false, &VolumeFilter::default());
+        let pruned = engine.prune_volumes(false, &filters.volumes);
         let pruned = pruned.map_err(CommandError::failed)?;
         super::volume::show_pruned(&pruned);
         freed += pruned.freed;
     }
     let pruned = engine
-        .prune_images(args.all, &ImageFilter::default())
+        .prune_images(args.all, &filters.images)
         .map_err(CommandError::failed)?;
     super::image::show_removals(&pruned);
     freed += pruned.freed;
     let prune = CachePrune {
         all: args.all,
-        ..CachePrune::default()
+        ..filters.cache
     };
-    freed += super::builder::prune_cache(&engine, &prune)?;
+    if !filters.is_by_label {
+        freed += super::builder::prune_cache(&engine, &prune)?;
+    }
     outln!("Total reclaimed space: {}", human_size(freed));
     Ok(ExitCode::SUCCESS)
 }

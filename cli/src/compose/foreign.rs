@@ -70,7 +70,7 @@ fn refused(service: &Service, tree: &Value) -> Option<String> {
     if has(&tree["storage_opt"]) {
         return Some("storage_opt is not supported by the storage driver layerfs".to_owned());
     }
-    if let Some(name) = text("runtime").filter(|name| *name != "ply") {
+    if let Some(name) = text("runtime").filter(|name| !matches!(*name, "ply" | "runc")) {
         return Some(format!("unknown or invalid runtime name: {name}"));
     }
     if let Some(name) = text("isolation").filter(|name| *name != "default") {

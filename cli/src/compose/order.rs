@@ -124,19 +124,28 @@ pub(crate) fn in_order(
     }
 }
 
-/// Does something for each item side by side; the first failure is the whole's, but all are tried.
+/// Does something for each item side by side, no more at once than is permitted; the first failure is the whole's, but
+/// all are tried.
 pub(crate) fn side_by_side<T: Sync>(
     items: &[T],
     work: impl Fn(&T) -> Result<(), CommandError> + Sync,
 ) -> Result<(), CommandError> {
+    all_at_once(items, |item| permitted(|| work(item)))
+}
+
+/// As [`side_by_side`], for what waits more than it works: all begin at once.
+pub(crate) fn all_at_once<T: Sync>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<(), CommandError> + Sync,
+) -> Result<(), CommandError> {
     if let [item] = items {
-        return permitted(|| work(item));
+        return work(item);
     }
     thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = items
             .iter()
-            .map(|item| scope.spawn(move || permitted(|| work(item))))
+            .map(|item| scope.spawn(move || work(item)))
             .collect();
         let results = threads.into_iter().map(|thread| {
             thread

@@ -90,9 +90,12 @@ impl Report {
             .collect()
     }
 
-    /// Returns one that says nothing.
-    pub(crate) fn quiet() -> Report {
-        Report::new("quiet")
+    /// Returns one that says nothing, and does as little as this one.
+    pub(crate) fn quietly(&self) -> Report {
+        match self.is_dry_run() {
+            true => Report::of_dry_run("quiet"),
+            false => Report::new("quiet"),
+        }
     }
 
     /// Tells that something has begun: `Container p-web-1`, `Creating`.

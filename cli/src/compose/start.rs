@@ -201,7 +201,7 @@ impl Composition<'_> {
             .iter()
             .filter(|it| services.contains(&it.service) && !it.is_one_off)
             .collect();
-        order::side_by_side(&own, |member| {
+        order::all_at_once(&own, |member| {
             let container = self
                 .engine
                 .container(member.id())

@@ -208,15 +208,20 @@ impl Data {
         }
     }
 
-    /// Returns the entry `name` of a map or struct.
+    /// Returns the entry `name` of a map or struct. Docker's own types write some fields in other cases than its JSON
+    /// does (`.ID`, `.HostConfig.NanoCPUs`), and templates may use either.
     pub(super) fn get(&self, name: &str) -> Option<&Data> {
-        match self {
-            Data::Map(entries) | Data::Struct(entries) => {
-                let found = entries.iter().find(|(known, _)| known == name);
-                found.map(|(_, value)| value)
-            }
+        let (Data::Map(entries) | Data::Struct(entries)) = self else {
+            return None;
+        };
+        let exact = entries.iter().find(|(known, _)| known == name);
+        let found = exact.or_else(|| match self {
+            Data::Struct(fields) => fields
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name)),
             _ => None,
-        }
+        });
+        found.map(|(_, value)| value)
     }
 
     /// Replaces every text in it.

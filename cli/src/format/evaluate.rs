@@ -23,9 +23,34 @@ pub(super) struct Rules<'a> {
     pub(super) type_name: &'a str,
     /// A name that a map does not have is an error.
     pub(super) missing_fails: bool,
+    /// Fields that Docker's JSON leaves out where they say nothing are nothing.
+    pub(super) has_optional: bool,
     /// Functions that only change the look leave their argument: for a table's headings.
     pub(super) keeps_headings: bool,
 }
+
+/// The fields of Docker's types that its JSON leaves out where they say nothing.
+const OPTIONAL: [&str; 19] = [
+    "Annotations",
+    "AuxiliaryAddresses",
+    "BindOptions",
+    "ExposedPorts",
+    "Health",
+    "Healthcheck",
+    "IPRange",
+    "MacAddress",
+    "Mounts",
+    "OsVersion",
+    "Shell",
+    "SizeRootFs",
+    "SizeRw",
+    "StopSignal",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "UsageData",
+    "Variant",
+];
 
 /// Writes the template's text for `data`.
 pub(super) fn evaluate(
@@ -310,6 +335,9 @@ impl<'a> State<'a> {
             }
             Data::Map(_) | Data::Nil(NilOf::Map) | Data::Missing => return Ok(Data::Missing),
             Data::Nil(_) => format!("nil pointer evaluating interface {{}}.{name}"),
+            Data::Struct(_) if self.rules.has_optional && OPTIONAL.contains(&name) => {
+                return Ok(Data::Nil(NilOf::Pointer));
+            }
             Data::Struct(_) => {
                 format!(
                     "can't evaluate field {name} in type {}",

@@ -42,6 +42,7 @@ impl Listing<'_> {
         let rules = Rules {
             type_name: self.row,
             missing_fails: false,
+            has_optional: false,
             keeps_headings: false,
         };
         let mut lines = String::new();

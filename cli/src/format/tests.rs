@@ -17,6 +17,7 @@ fn bare(source: &str) -> String {
     let rules = Rules {
         type_name: "object",
         missing_fails: false,
+        has_optional: false,
         keeps_headings: false,
     };
     let data = Data::of(&value(), Objects::Maps);

@@ -35,6 +35,9 @@ pub struct CommitOptions {
     pub author: String,
     /// A remark for its history.
     pub message: String,
+    /// Fields for its config, in Docker's names: lists of variables, labels, ports and volumes are added to the
+    /// container's, the rest takes its place.
+    pub config: Map<String, Value>,
     /// Dockerfile instructions for its config.
     pub changes: Vec<String>,
     /// Whether the container is frozen meanwhile, so that the layer shows one moment.
@@ -66,7 +69,8 @@ impl Engine {
         let _lease = self.lease()?;
         let image = self.image(&container.config.image_id)?;
         // A bad change must not cost a layer.
-        let inner = inner_config(&container.config, &image.raw_config);
+        let mut inner = inner_config(&container.config, &image.raw_config);
+        merge(&mut inner, &options.config);
         let inner = changed(inner, &options.changes)?;
         let layer = {
             let id = container.id.as_str();
@@ -154,6 +158,32 @@ fn inner_config(config: &Config, image: &Value) -> Map<String, Value> {
         set("Healthcheck", json!(check));
     }
     inner
+}
+
+/// Puts the fields that were given over a container's.
+fn merge(inner: &mut Map<String, Value>, given: &Map<String, Value>) {
+    let name = |entry: &Value| {
+        let entry = entry.as_str().unwrap_or_default();
+        entry.split('=').next().unwrap_or_default().to_owned()
+    };
+    // A command belongs to its entrypoint.
+    if given.contains_key("Entrypoint") && !given.contains_key("Cmd") {
+        inner.remove("Cmd");
+    }
+    for (key, value) in given {
+        match (inner.get_mut(key), value) {
+            (Some(Value::Object(there)), Value::Object(more)) => {
+                there.extend(more.clone());
+            }
+            (Some(Value::Array(there)), Value::Array(more)) if key == "Env" => {
+                there.retain(|entry| !more.iter().any(|it| name(it) == name(entry)));
+                there.extend(more.iter().cloned());
+            }
+            _ => {
+                inner.insert(key.clone(), value.clone());
+            }
+        }
+    }
 }
 
 fn changed(

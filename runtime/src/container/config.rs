@@ -210,6 +210,17 @@ impl Config {
         })
     }
 
+    /// Returns whether what the kernel shows of the host is hidden or read-only.
+    pub(crate) fn has_masks(&self) -> bool {
+        !self.privileged
+            && !self.security_opt.iter().any(|option| {
+                matches!(
+                    option.as_str(),
+                    "systempaths=unconfined" | "systempaths:unconfined"
+                )
+            })
+    }
+
     /// Returns whether no program may gain privileges by being executed.
     pub(crate) fn no_new_privileges(&self) -> bool {
         self.security_opt.iter().any(|option| {

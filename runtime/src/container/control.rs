@@ -132,9 +132,18 @@ impl Engine {
         signal: Option<&str>,
         timeout: Option<i64>,
     ) -> Result<(), ContainerError> {
-        self.stop_container(name, signal, timeout)?;
-        self.start_container(name, &StartOptions::default())?;
-        self.emit_of(&self.container(name)?, "restart", &[]);
+        let container = self.container(name)?;
+        // From its end to its start it is in nobody else's hands: one of `--rm` would be erased.
+        let busy = self.keep_busy(&container.id)?;
+        if container.config.auto_remove && container.state.status.is_alive() {
+            match self.request_done(&container.id, &Request::Keep) {
+                Err(ContainerError::NotRunning(_)) => {}
+                kept => kept?,
+            }
+        }
+        self.stop_container(container.id.as_str(), signal, timeout)?;
+        self.start_busy(name, &container.id, busy, &StartOptions::default())?;
+        self.emit_of(&self.container(container.id.as_str())?, "restart", &[]);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Making a container: the options of `create` and `run` put on what the image says.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Component;
 use std::path::Path;
 
@@ -35,6 +36,7 @@ use crate::network::port::Port;
 use crate::sandbox::Capabilities;
 use crate::sandbox::Limit;
 use crate::sandbox::Shown;
+use crate::sandbox::capability::normalized;
 use crate::volume;
 
 /// The first of the users that are given to user namespaces, and how many ranges of them there are.
@@ -539,8 +541,8 @@ fn configure(
         init: options.init,
         auto_remove: options.auto_remove,
         privileged: options.privileged,
-        cap_add: options.cap_add.clone(),
-        cap_drop: options.cap_drop.clone(),
+        cap_add: normalized(&options.cap_add),
+        cap_drop: normalized(&options.cap_drop),
         security_opt: options.security_opt.clone(),
         resources: options.resources.clone(),
         ulimits: options.ulimits.clone(),
@@ -654,25 +656,42 @@ pub(super) fn check_resources(resources: &Resources) -> Result<(), ContainerErro
             "Conflicting options: Nano CPUs and CPU Quota cannot both be set".to_owned(),
         );
     }
-    for (what, asked, online) in [
-        (
-            "CPUs",
-            &resources.cpuset_cpus,
-            "/sys/devices/system/cpu/online",
-        ),
-        (
-            "memory nodes",
-            &resources.cpuset_mems,
-            "/sys/devices/system/node/online",
-        ),
-    ] {
-        if let Some(asked) = asked.as_deref().filter(|asked| !asked.is_empty()) {
-            check_set(what, asked, online)?;
-        }
+    if resources.nano_cpus.is_some() && resources.cpu_period.is_some() {
+        return invalid(
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set".to_owned(),
+        );
     }
+    if resources
+        .cpu_period
+        .is_some_and(|period| !(1_000..=1_000_000).contains(&period))
+    {
+        return invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+                .to_owned(),
+        );
+    }
+    if resources
+        .cpu_quota
+        .is_some_and(|quota| (1..1_000).contains(&quota))
+    {
+        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)".to_owned());
+    }
+    check_set(
+        "CPUs",
+        "cpuset cpus",
+        "cpu",
+        resources.cpuset_cpus.as_deref(),
+    )?;
+    check_set(
+        "memory nodes",
+        "cpuset mems",
+        "node",
+        resources.cpuset_mems.as_deref(),
+    )?;
     let there = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    const LEAST_NANO_CPUS: u64 = 10_000_000;
     if let Some(nano_cpus) = resources.nano_cpus
-        && nano_cpus > there * 1_000_000_000
+        && !(LEAST_NANO_CPUS..=there * 1_000_000_000).contains(&nano_cpus)
     {
         return invalid(format!(
             "Range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
@@ -681,36 +700,48 @@ pub(super) fn check_resources(resources: &Resources) -> Result<(), ContainerErro
     Ok(())
 }
 
-/// Refuses a set of CPUs or memory nodes that are not all there, as the kernel's file of those that are has it.
-fn check_set(what: &str, asked: &str, online: &str) -> Result<(), ContainerError> {
-    let wanted = numbers(asked).ok_or_else(|| {
-        let kind = if what == "CPUs" { "cpus" } else { "mems" };
-        ContainerError::Invalid(format!("Invalid value {asked} for cpuset {kind}"))
-    })?;
-    let Ok(available) = std::fs::read_to_string(online) else {
+/// Refuses processors or memory nodes that the host has not.
+fn check_set(
+    what: &str,
+    option: &str,
+    kind: &str,
+    asked: Option<&str>,
+) -> Result<(), ContainerError> {
+    let Some(asked) = asked.filter(|asked| !asked.is_empty()) else {
         return Ok(());
     };
-    let available = available.trim();
-    let there = numbers(available).unwrap_or_default();
-    let has = |number: u32| there.iter().any(|range| range.contains(&number));
-    match wanted.into_iter().flatten().all(has) {
+    let Some(wanted) = numbers(asked) else {
+        return Err(ContainerError::Invalid(format!(
+            "Invalid value {asked} for {option}: invalid format"
+        )));
+    };
+    let path = format!("/sys/devices/system/{kind}/online");
+    let Ok(there) = std::fs::read_to_string(&path) else {
+        return Ok(());
+    };
+    let there = there.trim();
+    let available = numbers(there).unwrap_or_default();
+    match wanted.is_subset(&available) {
         true => Ok(()),
         false => Err(ContainerError::Invalid(format!(
-            "Requested {what} are not available - requested {asked}, available: {available}"
+            "Requested {what} are not available - requested {asked}, available: {there}"
         ))),
     }
 }
 
-/// Reads `0-2,4`.
-fn numbers(list: &str) -> Option<Vec<std::ops::RangeInclusive<u32>>> {
-    /// Beyond what any machine has.
-    const LARGEST: u32 = 1 << 16;
-    let number = |text: &str| text.parse().ok().filter(|number| *number < LARGEST);
-    let ranges = list.split(',').map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(number(first)?..=number(last)?)
-    });
-    ranges.collect()
+/// Reads a list of numbers and ranges: `0-2,4`.
+fn numbers(text: &str) -> Option<BTreeSet<u32>> {
+    const HIGHEST: u32 = 8192;
+    let mut all = BTreeSet::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last > HIGHEST {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
 }
 
 /// Returns the image's check with what was asked for put over it.
@@ -795,7 +826,9 @@ fn check_security_option(option: &str) -> Result<(), ContainerError> {
         | "apparmor=unconfined"
         | "apparmor:unconfined"
         | "label=disable"
-        | "label:disable" => Ok(()),
+        | "label:disable"
+        | "systempaths=unconfined"
+        | "systempaths:unconfined" => Ok(()),
         other if other.starts_with("seccomp={") || other.starts_with("seccomp:{") => {
             crate::sandbox::seccomp::check_profile(&other["seccomp=".len()..])
                 .map_err(ContainerError::Invalid)

@@ -47,6 +47,13 @@ impl Engine {
             Status::Restarting => return Err(ContainerError::Restarting(container.id)),
             _ => return Err(ContainerError::NotRunning(container.id)),
         }
+        let directory = options.working_dir.as_deref();
+        if directory.is_some_and(|directory| !directory.starts_with('/')) {
+            return Err(ContainerError::Start {
+                code: 126,
+                words: "Cwd must be an absolute path".to_owned(),
+            });
+        }
         let stream = self.ask(&container.id, &Request::Exec(Box::new(options)))?;
         match frame::read(&stream).map_err(ContainerError::Monitor)? {
             Some((Kind::Started, _)) => Attachment::new(stream).map_err(ContainerError::Monitor),

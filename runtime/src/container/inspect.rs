@@ -187,13 +187,30 @@ fn host_config(config: &Config) -> Value {
     }
     value["VolumesFrom"] = json!(nullable(&config.volumes_from));
     value["VolumeDriver"] = json!(config.volume_driver);
+    // What containers here never have.
+    let fields = [
+        ("ConsoleSize", json!([0, 0])),
+        ("Isolation", json!("")),
+        ("Cgroup", json!("")),
+        ("CgroupParent", json!("")),
+        ("CpuRealtimePeriod", json!(0)),
+        ("CpuRealtimeRuntime", json!(0)),
+        ("DeviceRequests", Value::Null),
+        ("CpuCount", json!(0)),
+        ("CpuPercent", json!(0)),
+        ("IOMaximumIOps", json!(0)),
+        ("IOMaximumBandwidth", json!(0)),
+    ];
+    for (name, zero) in fields {
+        value[name] = zero;
+    }
     value
 }
 
 fn limits_and_walls(config: &Config) -> Value {
-    let (masked, read_only): (&[&str], &[&str]) = match config.privileged {
-        true => (&[], &[]),
-        false => (sandbox::MASKED, sandbox::READ_ONLY),
+    let (masked, read_only): (&[&str], &[&str]) = match config.has_masks() {
+        true => (sandbox::MASKED, sandbox::READ_ONLY),
+        false => (&[], &[]),
     };
     let ulimits: Vec<Value> = config
         .ulimits

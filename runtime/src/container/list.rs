@@ -3,19 +3,22 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use regex::Regex;
 
 use super::Container;
 use super::ContainerError;
 use super::Status;
 use super::rows;
 use crate::Engine;
+use crate::network::port;
+use crate::network::port::Port;
 use crate::sandbox::MountSource;
 
 /// Which containers are wanted: each given field must fit; several values of one field are alternatives.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerFilter {
     ids: Vec<String>,
-    names: Vec<String>,
+    names: Vec<Regex>,
     labels: Vec<String>,
     statuses: Vec<String>,
     exited: Vec<i32>,
@@ -25,7 +28,25 @@ pub struct ContainerFilter {
     health: Vec<String>,
     networks: Vec<String>,
     volumes: Vec<String>,
+    published: Vec<Port>,
+    exposed: Vec<Port>,
     until: Option<Timestamp>,
+}
+
+/// Reads a name in a filter: a pattern, as Docker has it; what is none fits nothing.
+pub(crate) fn name_pattern(text: &str) -> Regex {
+    Regex::new(text).unwrap_or_else(|_| nothing())
+}
+
+/// Returns a pattern that fits nothing.
+fn nothing() -> Regex {
+    Regex::new("[^\\s\\S]").expect("it is a pattern")
+}
+
+/// Reads the ports of a filter: `80`, `80/udp`, `8000-8010`.
+fn ports(text: &str) -> Result<Vec<Port>, ContainerError> {
+    port::parse_exposed(text)
+        .map_err(|_| ContainerError::Invalid(format!("invalid filter: invalid port '{text}'")))
 }
 
 impl ContainerFilter {
@@ -36,7 +57,7 @@ impl ContainerFilter {
         let value = value.to_owned();
         match key {
             "id" => self.ids.push(value),
-            "name" => self.names.push(value),
+            "name" => self.names.push(name_pattern(&value)),
             "label" => self.labels.push(value),
             "status" => match value.as_str() {
                 "created" | "restarting" | "running" | "removing" | "paused" | "exited"
@@ -55,6 +76,14 @@ impl ContainerFilter {
             "since" => self.since = Some(value),
             "network" => self.networks.push(value),
             "volume" => self.volumes.push(value),
+            "publish" => self.published.extend(ports(&value)?),
+            "expose" => self.exposed.extend(ports(&value)?),
+            // No container is a task of a swarm.
+            "is-task" => match value.as_str() {
+                "false" | "0" => {}
+                "true" | "1" => self.names.push(nothing()),
+                _ => return Err(bad()),
+            },
             "health" => match value.as_str() {
                 "none" | "starting" | "healthy" | "unhealthy" => self.health.push(value),
                 _ => {
@@ -83,10 +112,10 @@ impl ContainerFilter {
             values.is_empty() || values.iter().any(|value| fits(value))
         };
         any(&self.ids, &|id| container.id.as_str().starts_with(id))
-            && any(&self.names, &|name| {
-                container
-                    .name
-                    .contains(name.strip_prefix('/').unwrap_or(name))
+            && (self.names.is_empty() || {
+                let whole = format!("/{}", container.name);
+                let mut names = self.names.iter();
+                names.any(|name| name.is_match(&whole) || name.is_match(&container.name))
             })
             && self.labels.iter().all(|label| match label.split_once('=') {
                 Some((key, value)) => container
@@ -114,6 +143,18 @@ impl ContainerFilter {
                     is_source || mount.target == Path::new(volume)
                 })
             })
+            && (self.published.is_empty()
+                || container
+                    .state
+                    .published
+                    .iter()
+                    .any(|it| self.published.contains(&it.port)))
+            && (self.exposed.is_empty()
+                || container
+                    .config
+                    .exposed
+                    .iter()
+                    .any(|port| self.exposed.contains(port)))
             && any(&self.health, &|health| {
                 container.state.health.map_or("none", |it| it.as_str()) == health
             })

@@ -327,6 +327,9 @@ impl Engine {
             return Ok(());
         };
         match container.state.status {
+            Status::Exited if container.config.auto_remove => {
+                return self.erase(id, busy, true);
+            }
             Status::Created | Status::Exited => return Ok(()),
             _ => cgroup::sweep(id.as_str())?,
         }

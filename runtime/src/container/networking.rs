@@ -327,6 +327,11 @@ impl Engine {
         };
         json!({
             "Bridge": "",
+            "HairpinMode": false,
+            "LinkLocalIPv6Address": "",
+            "LinkLocalIPv6PrefixLen": 0,
+            "SecondaryIPAddresses": null,
+            "SecondaryIPv6Addresses": null,
             "SandboxID": if sandbox.is_empty() { "" } else { container.id.as_str() },
             "SandboxKey": sandbox,
             "Ports": ports,

@@ -1,7 +1,6 @@
 //! `rm`: a container's end for good.
 
-use std::io;
-use std::path::Path;
+pub(crate) use layerfs::store::remove_tree;
 
 use super::ContainerError;
 use super::ContainerFilter;
@@ -103,76 +102,5 @@ impl Engine {
             self.emit_of(&container, "destroy", &[]);
         }
         Ok(())
-    }
-}
-
-/// Removes a tree that a container filled; one that is not there is no error.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Too deep for as many open directories as the system allows.
-        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => remove_deep_tree(path),
-        removed => removed,
-    }
-}
-
-/// Removes a tree of any depth with a fixed number of open directories: what lies deep is first moved up.
-fn remove_deep_tree(path: &Path) -> io::Result<()> {
-    use rustix::fs::AtFlags;
-    use rustix::fs::Mode;
-    use rustix::fs::OFlags;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = rustix::fs::open(path, flags, Mode::empty())?;
-    let mut next = 0u64;
-    loop {
-        let mut is_empty = true;
-        for entry in rustix::fs::Dir::read_from(&top)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            is_empty = false;
-            if rustix::fs::unlinkat(&top, name, AtFlags::empty()).is_ok() {
-                continue;
-            }
-            let inner = rustix::fs::openat(&top, name, flags, Mode::empty())?;
-            for entry in rustix::fs::Dir::read_from(&inner)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                if matches!(name.to_bytes(), b"." | b"..") {
-                    continue;
-                }
-                if rustix::fs::unlinkat(&inner, name, AtFlags::empty()).is_err() {
-                    next += 1;
-                    let above = format!(".removing.{next}");
-                    rustix::fs::renameat(&inner, name, &top, above.as_str())?;
-                }
-            }
-            rustix::fs::unlinkat(&top, name, AtFlags::REMOVEDIR)?;
-        }
-        if is_empty {
-            return std::fs::remove_dir(path);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tree_of_any_depth_is_removed() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let top = directory.path().join("top");
-        let mut deep = top.clone();
-        for _ in 0..200 {
-            deep.push("d");
-            std::fs::create_dir_all(&deep).expect("a directory");
-            std::fs::write(deep.join("f"), "x").expect("a file");
-        }
-        remove_deep_tree(&top).expect("removed");
-        assert!(!top.exists());
-        remove_tree(&top).expect("nothing to remove");
     }
 }

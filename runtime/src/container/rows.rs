@@ -275,7 +275,9 @@ pub(crate) fn all(db: &Connection) -> rusqlite::Result<Vec<Container>> {
 
 /// Returns the containers whose row says that they run or are being removed.
 pub(super) fn unsettled(db: &Connection) -> rusqlite::Result<Vec<ContainerId>> {
-    let sql = "SELECT id FROM containers WHERE phase IN ('running', 'removing')";
+    // One of `--rm` that has ended was about to be started again.
+    let sql = "SELECT id FROM containers WHERE phase IN ('running', 'removing')
+               OR (phase = 'exited' AND auto_remove)";
     db.prepare_cached(sql)?
         .query_map([], |row| Ok(ContainerId(row.get(0)?)))?
         .collect()

@@ -121,25 +121,39 @@ impl Engine {
         let id = self.container(name)?.id;
         let busy = self.keep_busy(&id)?;
         self.bury_kept(&id, &busy)?;
-        let container = rows::by_id(&self.db(), &id)?
+        self.start_busy(name, &id, busy, options)
+    }
+
+    /// Starts a container that is kept busy, and buried if it was to be.
+    pub(super) fn start_busy(
+        &self,
+        name: &str,
+        id: &ContainerId,
+        busy: Busy,
+        options: &StartOptions,
+    ) -> Result<Option<Attachment>, ContainerError> {
+        let mut container = rows::by_id(&self.db(), id)?
             .filter(|container| container.state.status != Status::Removing)
             .ok_or_else(|| ContainerError::NoSuchContainer(name.to_owned()))?;
         let is_alive = busy
             .is_alive()
             .map_err(ContainerError::io(self.run_dir()))?;
+        // A monitor that lives on may have recorded its container's end and be about to go.
         if is_alive && container.state.status.is_alive() {
+            self.observe(&mut container);
             drop(busy);
+            if container.state.status == Status::Paused {
+                return Err(ContainerError::StartPaused);
+            }
             return options
                 .attach
-                .map(|streams| self.attach_to(&id, streams))
+                .map(|streams| self.attach_to(id, streams))
                 .transpose();
         }
-        // A monitor that lives on has recorded its container's end and is about to go.
         busy.wait_for_death()
             .map_err(ContainerError::io(self.run_dir()))?;
         let is_first = container.state.started.is_none();
-        rows::set_running(&self.db(), &id, Timestamp::now(), 0)?;
-        let mut container = container;
+        rows::set_running(&self.db(), id, Timestamp::now(), 0)?;
         container.state.restart_count = 0;
         self.start_kept(&container, &busy, options, is_first, None)
     }
@@ -167,6 +181,9 @@ impl Engine {
         is_first: bool,
         shown: Option<Shown>,
     ) -> Result<Option<Attachment>, ContainerError> {
+        if options.attach.is_some() {
+            self.emit_of(container, "attach", &[]);
+        }
         let started = self
             .check_shared(&container.config)
             .and_then(|()| self.make_files(container))
@@ -354,7 +371,13 @@ impl Engine {
     ) -> Result<Attachment, ContainerError> {
         let container = self.container(name)?;
         match container.state.status {
-            Status::Running | Status::Restarting => {}
+            Status::Running => {}
+            Status::Restarting => {
+                return Err(ContainerError::Invalid(
+                    "You cannot attach to a restarting container, wait until it is running"
+                        .to_owned(),
+                ));
+            }
             Status::Paused => {
                 return Err(ContainerError::Invalid(
                     "You cannot attach to a paused container, unpause it first".to_owned(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use layerfs::Union;
@@ -40,6 +41,8 @@ pub enum ContainerTree {
 #[derive(Debug)]
 pub struct StoppedTree {
     union: Arc<Union>,
+    /// Where the engine keeps what is the container's.
+    directory: PathBuf,
     mounts: Vec<Mount>,
     first_user: Option<u32>,
     _busy: Busy,
@@ -82,6 +85,12 @@ const OURS: [&[u8]; 6] = [
     b"/etc/resolv.conf",
 ];
 
+/// The files of ours that are mounted in a container that runs.
+const OWN_FILES: [(&str, &[u8]); 2] = [
+    ("hosts", b"/etc/hosts"),
+    ("resolv.conf", b"/etc/resolv.conf"),
+];
+
 impl Engine {
     /// Opens a container's files.
     pub fn container_tree(&self, name: &str) -> Result<ContainerTree, ContainerError> {
@@ -112,6 +121,7 @@ impl Engine {
         let union = self.union_of(&container)?;
         Ok(ContainerTree::Stopped(StoppedTree {
             union,
+            directory: self.container_dir(&container.id),
             mounts: container.config.mounts,
             first_user: container.config.first_user,
             _busy: busy,
@@ -125,6 +135,18 @@ impl Engine {
         stopped: &StoppedTree,
     ) -> Result<MountedTree, ContainerError> {
         let mut mounts = Vec::new();
+        for (name, target) in OWN_FILES {
+            // One that was never started has none.
+            let Ok(root) = open_path(&stopped.directory.join(name)) else {
+                continue;
+            };
+            mounts.push(Mounted {
+                target: target.into(),
+                root,
+                first_user: None,
+                read_only: false,
+            });
+        }
         for mount in &stopped.mounts {
             let opened = match &mount.source {
                 MountSource::Tmpfs(_) => None,

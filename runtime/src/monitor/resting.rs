@@ -115,6 +115,7 @@ impl Resting<'_> {
             Request::Stop(_) => self.stopped = true,
             Request::Update(resources, restart) => self.spec.update(&resources, restart),
             Request::Rename(name) => self.spec.name = name,
+            Request::Keep => self.spec.config.auto_remove = false,
             Request::Connect(connection) => {
                 let (joined, attachment) = *connection;
                 let kept = self.networks.as_mut().map_or(Ok(()), |it| it.keep(&joined));
@@ -122,21 +123,29 @@ impl Resting<'_> {
                     client.send(Kind::Failed, format!("\u{1}{error}").as_bytes());
                     return;
                 }
-                self.spec.leave(&joined.id);
-                self.spec.joined.push(joined);
-                self.spec.config.networks.push(attachment.clone());
-                super::record(self.spec, |engine| {
+                let recorded = super::try_record(self.spec, |engine| {
                     engine.record_connected(&self.spec.id(), &attachment)
                 });
+                if let Err(error) = recorded {
+                    client.send(Kind::Failed, format!("\u{1}{error}").as_bytes());
+                    return;
+                }
+                self.spec.leave(&joined.id);
+                self.spec.joined.push(joined);
+                self.spec.config.networks.push(attachment);
             }
             Request::Disconnect(id) => {
                 if let Some(networks) = &mut self.networks {
                     networks.let_go(&id);
                 }
                 self.spec.leave(&id);
-                super::record(self.spec, |engine| {
+                let recorded = super::try_record(self.spec, |engine| {
                     engine.record_disconnected(&self.spec.id(), &id)
                 });
+                if let Err(error) = recorded {
+                    client.send(Kind::Failed, format!("\u{1}{error}").as_bytes());
+                    return;
+                }
             }
             Request::Resize(..) => {}
             _ => {

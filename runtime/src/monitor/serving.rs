@@ -234,10 +234,10 @@ impl Serving {
         if let Err(error) = alive.write(&self.parts.paths) {
             log::warn!("{error}");
         }
-        let is_over = |client: &Client| matches!(client.role, Role::Executing(_));
-        for client in self.clients.extract_if(.., |client| is_over(client)) {
-            client.finish();
-        }
+        // Whoever is attached or waits has seen what it came for, as with Docker's: the next run is for others.
+        let is_new = |client: &Client| matches!(client.role, Role::New);
+        let over = self.clients.extract_if(.., |client| !is_new(client));
+        super::tell_end(over.collect(), end.code);
         let delay = restart_delay(self.spec.again.delay, self.began.elapsed());
         let mut resting = Resting {
             spec: &mut self.spec,
@@ -441,21 +441,22 @@ impl Serving {
             self.spec.leave(&joined.id);
         }
         self.spec.config.networks.push(attachment.clone());
-        let connected = network.connect(&self.spec.wanted(&id), &joined);
-        match connected {
-            Ok(()) => {
-                self.spec.joined.push(joined);
-                super::record(&self.spec, |engine| {
+        let connected = network
+            .connect(&self.spec.wanted(&id), &joined)
+            .map_err(io::Error::other)
+            .and_then(|()| {
+                super::try_record(&self.spec, |engine| {
                     engine.record_connected(&id, &attachment)
-                });
-            }
-            Err(error) => {
+                })
+            });
+        match connected {
+            Ok(()) => self.spec.joined.push(joined),
+            Err(_) => {
                 self.spec.config.networks.pop();
                 let _ = network.disconnect(&joined.id);
-                return Err(io::Error::other(error));
             }
         }
-        Ok(())
+        connected
     }
 
     /// Takes its place on a network away.
@@ -467,10 +468,9 @@ impl Serving {
             .ok_or(io::ErrorKind::Unsupported)?;
         network.disconnect(id).map_err(io::Error::other)?;
         self.spec.leave(id);
-        super::record(&self.spec, |engine| {
+        super::try_record(&self.spec, |engine| {
             engine.record_disconnected(&self.spec.id(), id)
-        });
-        Ok(())
+        })
     }
 
     fn session(&mut self, number: u32) -> Option<&mut Session> {
@@ -797,6 +797,10 @@ impl Serving {
                     self.spec.update(&resources, restart);
                 }
                 self.reply(at, updated.map_err(io::Error::other));
+            }
+            Request::Keep => {
+                self.spec.config.auto_remove = false;
+                self.reply(at, Ok(()));
             }
             Request::Rename(name) => {
                 self.spec.name = name;

@@ -320,7 +320,7 @@ fn make(socket: &mut Socket, name: &str, network: &Network) -> Result<(), Networ
             .map_err(NetworkError::kernel("have the host pass packets on"))?;
         let who = firewall::who_forbids_forwarding(false).map_err(failed("add rules for"))?;
         if let Some(table) = who {
-            log::warn!(
+            log::error!(
                 "the firewall's table {table:?} drops what is passed on: containers on {name} reach no other host \
                  unless it accepts that, as by `iptables -I FORWARD -i {name} -j ACCEPT` and the same with -o"
             );

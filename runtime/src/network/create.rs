@@ -30,8 +30,8 @@ pub struct NetworkOptions {
     pub gateways: Vec<String>,
     /// The parts of them that containers' addresses are taken from.
     pub ip_ranges: Vec<String>,
-    /// Addresses that are somebody else's, by name.
-    pub auxiliary: BTreeMap<String, String>,
+    /// Addresses that are somebody else's, with names; one in each range may have the same.
+    pub auxiliary: Vec<(String, String)>,
     /// Whether there is no way out of it.
     pub internal: bool,
     /// Whether it has addresses of IPv6 too.
@@ -56,7 +56,7 @@ impl Engine {
                 \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed"
             ));
         }
-        if matches!(name, "default" | "container") {
+        if matches!(name, "default" | "bridge" | "host" | "none" | "container") {
             return invalid(format!(
                 "operation is not permitted on predefined {name} network"
             ));

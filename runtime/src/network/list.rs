@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use regex::Regex;
 
 use super::Network;
 use super::NetworkError;
 use super::rows;
 use crate::Engine;
+use crate::container::name_pattern;
 
 /// Which networks are wanted: each given field must fit; several values of one field are alternatives.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkFilter {
     ids: Vec<String>,
-    names: Vec<String>,
+    names: Vec<Regex>,
     labels: Vec<String>,
     unwanted_labels: Vec<String>,
     drivers: Vec<String>,
@@ -31,7 +33,7 @@ impl NetworkFilter {
         let value = value.to_owned();
         match key {
             "id" => self.ids.push(value),
-            "name" => self.names.push(value),
+            "name" => self.names.push(name_pattern(&value)),
             "label" => self.labels.push(value),
             "label!" => self.unwanted_labels.push(value),
             "driver" => self.drivers.push(value),
@@ -67,7 +69,7 @@ impl NetworkFilter {
         };
         let is_dangling = !network.is_predefined() && !used.contains(&network.name);
         any(&self.ids, &|id| network.id.as_str().starts_with(id))
-            && any(&self.names, &|name| network.name.contains(name))
+            && (self.names.is_empty() || self.names.iter().any(|name| name.is_match(&network.name)))
             && any(&self.drivers, &|driver| {
                 network.config.driver.as_str() == driver
             })

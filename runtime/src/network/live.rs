@@ -115,7 +115,11 @@ impl Live {
         wanted: &Wanted<'_>,
         joined: &Joined,
     ) -> Result<(), NetworkError> {
+        let had_way_out = self.way_out.is_some();
         self.add(joined)?;
+        if !had_way_out && self.way_out.is_some() {
+            self.lead_ports()?;
+        }
         self.serve_names(wanted)
     }
 
@@ -138,8 +142,8 @@ impl Live {
             if let Some((joined, name)) = next {
                 self.inside.make_gateway(joined, name)?;
                 self.way_out = Some(joined.id.clone());
-                self.lead_ports()?;
             }
+            self.lead_ports()?;
         }
         Ok(())
     }
@@ -198,6 +202,16 @@ impl Live {
                 to.map(|to| (*published, *to))
             })
             .collect();
+        for it in &self.published {
+            if it.port.protocol == Protocol::Sctp && is_forbidden[usize::from(it.address.is_ipv6())]
+            {
+                log::error!(
+                    "{}:{} leads nowhere: a firewall drops what is passed on, and SCTP cannot be led otherwise",
+                    it.address,
+                    it.host
+                );
+            }
+        }
         if let Some(proxy) = &self.proxy {
             proxy.lead_to(addresses);
         }

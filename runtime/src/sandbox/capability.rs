@@ -121,6 +121,24 @@ impl Capabilities {
     }
 }
 
+/// Returns names as Docker shows them: in capitals, with `CAP_`, each once.
+pub(crate) fn normalized(names: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        let upper = name.to_ascii_uppercase();
+        let name = match upper.as_str() {
+            "ALL" | "CAP_ALL" => "ALL".to_owned(),
+            known if known.starts_with("CAP_") => upper,
+            _ => format!("CAP_{upper}"),
+        };
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all.sort();
+    all
+}
+
 fn named(names: &[String]) -> Result<(bool, u64), UnknownCapability> {
     let mut all = false;
     let mut set = 0;

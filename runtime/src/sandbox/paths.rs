@@ -1,7 +1,7 @@
 //! The paths of /proc and /sys that a container must not see or not write: Docker's lists.
 
 /// Hidden: a file behind `/dev/null`, a directory behind an empty one.
-pub(crate) const MASKED: &[&str] = &[
+pub const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -17,7 +17,7 @@ pub(crate) const MASKED: &[&str] = &[
 ];
 
 /// Only to be read.
-pub(crate) const READ_ONLY: &[&str] = &[
+pub const READ_ONLY: &[&str] = &[
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

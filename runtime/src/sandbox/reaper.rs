@@ -8,6 +8,8 @@ use crate::sys;
 pub(super) fn run(command: i32) -> ! {
     // SAFETY: nothing of this process is used from here on but its numbers; the command has its own copies.
     unsafe { libc::close_range(0, u32::MAX, 0) };
+    // What `ps` shows of it; else it is the number of the descriptor that it was executed from.
+    let _ = rustix::thread::set_name(c"ply-init");
     loop {
         match sys::process::next_signal() {
             libc::SIGCHLD => reap(command),

@@ -113,16 +113,20 @@ fn contain(plan: &Plan, monitor: &OwnedFd) -> Result<std::convert::Infallible, F
     let kernel = mounts::kernel_filesystems(&root, plan, shm)?;
     mounts::devices_of_host(&root, &kernel, plan)?;
     mounts::asked_for(&root, &kernel, plan)?;
-    if !plan.privileged {
+    if plan.has_masks {
         mounts::mask(&kernel)?;
     }
     adjust_oom_score(plan, &kernel)?;
+    use_all_processors();
     rustix::process::setsid().map_err(failed("setsid"))?;
     let (master, streams) = streams(plan, &kernel)?;
     mounts::pivot(&root)?;
     name_host(plan)?;
     hand_root_over(monitor, &kernel, master)?;
-    let identity = identify(&plan.process)?;
+    let identity = identify(&plan.process).map_err(|failure| Failure {
+        code: ENGINE_FAILED,
+        ..failure
+    })?;
     make_working_dir(&plan.process.working_dir)?;
     if plan.read_only {
         mounts::protect_root()?;
@@ -171,15 +175,26 @@ pub(super) fn wait_for_go(monitor: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
+/// Gives up what the starter was bound to: which processors there are is the cgroup's to say.
+fn use_all_processors() {
+    let mut all = rustix::thread::CpuSet::new();
+    for number in 0..rustix::thread::CpuSet::MAX_CPU {
+        all.set(number);
+    }
+    // What is not granted is no reason not to run.
+    let _ = rustix::thread::sched_setaffinity(None, &all);
+}
+
 fn adjust_oom_score(plan: &Plan, kernel: &Kernel) -> Result<(), Failure> {
-    let Some(score) = plan.oom_score_adj else {
-        return Ok(());
-    };
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&kernel.proc, "self/oom_score_adj", flags, Mode::empty())
-        .map_err(failed("open oom_score_adj"))?;
-    rustix::io::write(&file, score.to_string().as_bytes()).map_err(failed("set oom_score_adj"))?;
-    Ok(())
+    let score = plan.oom_score_adj.unwrap_or(0);
+    let set = rustix::fs::openat(&kernel.proc, "self/oom_score_adj", flags, Mode::empty())
+        .and_then(|file| rustix::io::write(&file, score.to_string().as_bytes()));
+    match set {
+        // Only what was asked for must be: a user namespace may not be let.
+        Err(error) if plan.oom_score_adj.is_some() => Err(failed("set oom_score_adj")(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the command's standard streams; with a terminal, its master too.

@@ -166,13 +166,20 @@ pub(crate) fn block_signals() {
 
 /// Gives every signal its default action and unblocks all: what a program expects to be started with.
 pub(crate) fn reset_signals() {
-    // SAFETY: a zeroed `sigaction` is SIG_DFL without flags; numbers that are no signal are refused without effect.
+    // SAFETY: a zeroed `sigaction`, the C library's or the kernel's of at most 32 bytes, is SIG_DFL without flags;
+    // numbers that are no signal are refused without effect.
     unsafe {
         let action: libc::sigaction = std::mem::zeroed();
         for signal in 1..=64 {
             if signal != libc::SIGKILL && signal != libc::SIGSTOP {
                 libc::sigaction(signal, &raw const action, std::ptr::null_mut());
             }
+        }
+        // The C library keeps two for itself, and refuses to touch them.
+        let action = [0_u64; 4];
+        for signal in [32, 33] {
+            let nothing = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), nothing, 8);
         }
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);

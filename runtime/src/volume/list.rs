@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+use regex::Regex;
+
 use super::DRIVER;
 use super::Volume;
 use super::VolumeError;
 use super::rows;
 use crate::Engine;
 use crate::container::DiskUsage;
+use crate::container::name_pattern;
 use crate::container::size_of;
 
 /// Which volumes are wanted: each given field must fit; several values of one field are alternatives.
@@ -17,7 +20,7 @@ pub struct VolumeFilter {
     drivers: Vec<String>,
     labels: Vec<String>,
     without_labels: Vec<String>,
-    names: Vec<String>,
+    names: Vec<Regex>,
 }
 
 /// What a prune has removed.
@@ -42,7 +45,7 @@ impl VolumeFilter {
             }
             "driver" => self.drivers.push(value.to_owned()),
             "label" => self.labels.push(value.to_owned()),
-            "name" => self.names.push(value.to_owned()),
+            "name" => self.names.push(name_pattern(value)),
             key => return Err(VolumeError::InvalidFilter(key.to_owned())),
         }
         Ok(())
@@ -77,7 +80,7 @@ impl VolumeFilter {
         self.dangling
             .is_none_or(|dangling| dangling == volume.containers.is_empty())
             && any(&self.drivers, &|driver| driver == DRIVER)
-            && any(&self.names, &|name| volume.name.contains(name))
+            && (self.names.is_empty() || self.names.iter().any(|name| name.is_match(&volume.name)))
             && self.labels.iter().all(has)
             && !self.without_labels.iter().any(has)
     }

@@ -66,7 +66,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         ssh: args.ssh,
     };
     composition.build(&services, &asked)?;
-    if args.push {
+    if args.push && !composition.report.is_dry_run() {
         super::push::push(&composition, &services, false)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -69,7 +69,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         .iter()
         .for_each(|member| view.add(&member.short_name()));
     match args.follow {
-        true => order::side_by_side(&members, |it| view.show_log(&engine, it, &options))?,
+        true => order::all_at_once(&members, |it| view.show_log(&engine, it, &options))?,
         false => members
             .iter()
             .try_for_each(|it| view.show_log(&engine, it, &options))?,

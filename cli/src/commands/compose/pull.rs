@@ -9,7 +9,6 @@ use crate::command_error::CommandError;
 use crate::compose::composition::Composition;
 use crate::compose::container::image_of;
 use crate::compose::order;
-use crate::compose::report::Report;
 
 /// Pull the images of services
 #[derive(Debug, ClapArgs)]
@@ -44,7 +43,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     }
     let engine = access.engine()?;
     let report = if args.quiet {
-        Report::quiet()
+        access.report().quietly()
     } else {
         access.report()
     };

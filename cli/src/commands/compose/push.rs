@@ -9,7 +9,6 @@ use runtime::reference::Reference;
 use super::Access;
 use crate::command_error::CommandError;
 use crate::compose::composition::Composition;
-use crate::compose::report::Report;
 
 /// Push the images that services build
 #[derive(Debug, ClapArgs)]
@@ -38,7 +37,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     }
     let engine = access.engine()?;
     let report = if args.quiet {
-        Report::quiet()
+        access.report().quietly()
     } else {
         access.report()
     };

@@ -15,7 +15,6 @@ use crate::compose::composition::Recreate;
 use crate::compose::composition::Wish;
 use crate::compose::converge::OneOff;
 use crate::compose::project::Project;
-use crate::compose::report::Report;
 use crate::compose::words;
 use crate::detach_keys::DetachKeys;
 use crate::interaction;
@@ -112,7 +111,7 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
     change(&mut project, &name, &args, tty)?;
     let engine = access.engine()?;
     let report = if args.quiet {
-        Report::quiet()
+        access.report().quietly()
     } else {
         access.report()
     };

@@ -14,7 +14,6 @@ use crate::compose::composition::Composition;
 use crate::compose::composition::Recreate;
 use crate::compose::composition::Wish;
 use crate::compose::project::Project;
-use crate::compose::report::Report;
 use crate::compose::view::View;
 
 /// Make and start what the files say
@@ -150,7 +149,7 @@ impl Made {
             }
         }
         composition.refuse_foreign(services)?;
-        let quiet = Report::quiet();
+        let quiet = composition.report.quietly();
         let pulling = Composition {
             report: if self.quiet_pull {
                 &quiet

@@ -1,0 +1,391 @@
+//! What users of Docker's command line are used to, and scripts of theirs go by.
+
+use std::time::Duration;
+
+use tests::Ply;
+use tests::Terminal;
+use tests::eventually;
+
+fn sleeper(ply: &Ply, options: &[&str]) {
+    let run = ["run", "-d", "--network", "none"];
+    ply.run(&[&run, options, &["busybox", "sleep", "1000"]].concat())
+        .ok();
+}
+
+#[test]
+fn switches_may_have_values_and_the_last_of_a_flag_counts() {
+    let ply = Ply::with_busybox();
+    let run = ["run", "--network", "none"];
+    let run = |arguments: &[&str]| ply.run(&[&run, arguments].concat());
+    run(&["--rm=false", "--name", "a1", "busybox", "true"]).ok();
+    assert_eq!(ply.inspect("a1", "{{.HostConfig.AutoRemove}}"), "false");
+    run(&["--rm=true", "--name", "b1", "busybox", "true"]).ok();
+    ply.run(&["inspect", "b1"]).fails(1, "No such object: b1");
+    run(&["--rm", "-it=false", "busybox", "echo", "x"]).ok();
+    run(&["-d=false", "--rm", "--tty=0", "busybox", "echo", "x"]).ok();
+    run(&[
+        "--name", "x1", "--name", "c1", "-w", "/a", "-w", "/tmp", "busybox", "pwd",
+    ])
+    .ok();
+    assert_eq!(ply.inspect("c1", "{{.Config.WorkingDir}}"), "/tmp");
+    run(&["--rm", "--name", "", "busybox", "true"]).ok();
+    run(&["--rm=maybe", "busybox", "true"]).fails(
+        125,
+        "invalid argument \"maybe\" for \"--rm\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
+    );
+    run(&["--rm", "-u", "-1", "busybox", "true"]).fails(125, "user");
+    let listed = ply.run(&[
+        "ps",
+        "--all=true",
+        "--quiet=false",
+        "--format",
+        "{{.Names}}",
+    ]);
+    assert_eq!(listed.ok(), "c1\na1");
+    assert!(!ply.run(&["run", "--help"]).out.contains("--rm["));
+}
+
+#[test]
+fn templates_may_use_the_names_of_docker_s_own_types() {
+    let ply = Ply::with_busybox();
+    let options = ["--name", "c1", "--cpus", "0.5", "--cap-add", "sys_time"];
+    sleeper(&ply, &options);
+    assert_eq!(ply.inspect("c1", "{{.ID}}"), ply.inspect("c1", "{{.Id}}"));
+    assert_eq!(ply.inspect("c1", "{{.HostConfig.NanoCPUs}}"), "500000000");
+    assert_eq!(ply.inspect("c1", "{{json .HostConfig.DNS}}"), "[]");
+    assert_eq!(
+        ply.inspect("c1", "{{json .HostConfig.CapAdd}}"),
+        "[\"CAP_SYS_TIME\"]"
+    );
+    let health = "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}";
+    assert_eq!(ply.inspect("c1", health), "none");
+    assert_eq!(ply.inspect("c1", "{{json .State.Health}}"), "null");
+    assert_eq!(ply.inspect("c1", "{{json .HostConfig.Sysctls}}"), "null");
+    let version = ply.run(&["version", "--format", "{{.Server.APIVersion}}"]);
+    assert!(version.ok().starts_with("1."), "{version:?}");
+    ply.run(&["inspect", "-f", "{{.Nope}}", "c1"])
+        .fails(1, "map has no entry for key \"Nope\"");
+    ply.remove_all();
+}
+
+#[test]
+fn ps_shows_and_finds_what_docker_s_does() {
+    let ply = Ply::with_busybox();
+    let script = ["sh", "-c", "echo a; sleep 1000"];
+    let run = [
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "r1",
+        "--expose",
+        "80",
+    ];
+    ply.run(&[&run[..], &["busybox"], &script].concat()).ok();
+    sleeper(&ply, &["--name", "r12", "--label", "a=b"]);
+    let ps = |filter: &str| {
+        let names = ply.run(&["ps", "--format", "{{.Names}}", "--filter", filter]);
+        names.ok().replace('\n', " ")
+    };
+    for (filter, names) in [
+        ("name=^/r1$", "r1"),
+        ("name=^r1$", "r1"),
+        ("name=r1", "r12 r1"),
+        ("name=2$", "r12"),
+        ("name=[", ""),
+        ("expose=80", "r1"),
+        ("expose=80/udp", ""),
+        ("publish=80", ""),
+        ("is-task=false", "r12 r1"),
+        ("is-task=true", ""),
+    ] {
+        assert_eq!(ps(filter), names, "{filter}");
+    }
+    ply.run(&["ps", "--filter", "publish=x"])
+        .fails(1, "invalid port 'x'");
+    let command = ply.run(&["ps", "--format", "{{.Command}}", "-f", "name=^r1$"]);
+    assert_eq!(command.ok(), "\"sh -c 'echo a; slee…\"");
+    ply.run(&["rm", "-f", "r1", "r12"]).ok();
+}
+
+#[test]
+fn verbs_on_containers_end_as_docker_s_do() {
+    let ply = Ply::with_busybox();
+    ply.run(&["rm", "-f", "nosuch"]).ok();
+    let removed = ply.run(&["rm", "-f", "nosuch"]);
+    assert_eq!(removed.out, "");
+    assert_eq!(removed.err, "No such container: nosuch\n");
+    // What is made to go with its end does not go with a restart.
+    sleeper(&ply, &["--rm", "--name", "c1"]);
+    ply.run(&["restart", "-s", "NOSUCH", "c1"])
+        .fails(1, "Invalid signal: NOSUCH");
+    ply.run(&["restart", "-t", "0", "c1"]).ok();
+    assert_eq!(ply.inspect("c1", "{{.State.Status}}"), "running");
+    ply.run(&["pause", "c1"]).ok();
+    ply.run(&["start", "c1"])
+        .fails(1, "cannot start a paused container, try unpause instead");
+    ply.run(&["unpause", "c1"]).ok();
+    ply.run(&["stop", "-t", "0", "c1"]).ok();
+    eventually("it is gone", || ply.run(&["inspect", "c1"]).code == 1);
+
+    sleeper(&ply, &["--name", "c2"]);
+    sleeper(&ply, &["--name", "c3"]);
+    let stopped = ply.run(&["stop", "-t", "0", "c2", "nosuch", "c3"]);
+    assert_eq!((stopped.code, stopped.out.as_str()), (1, "c2\nc3\n"));
+    assert_eq!(stopped.err, "No such container: nosuch\n");
+    assert_eq!(ply.run(&["rm", "c3", "c2"]).ok(), "c3\nc2");
+
+    ply.run(&["create", "--name", "c4", "busybox"]).ok();
+    ply.run(&["create", "--name", "c4", "busybox"])
+        .fails(1, "Conflict. The container name \"/c4\" is already in use");
+    ply.run(&["create", "--pull", "never", "nosuch"])
+        .fails(1, "No such image: nosuch:latest");
+    ply.run(&["create", "--nosuch", "busybox"])
+        .fails(125, "unknown flag: --nosuch");
+    ply.run(&["network", "create", "unused"]).ok();
+    let pruned = ply.run(&["system", "prune", "-f"]);
+    assert!(
+        pruned.ok().contains("Deleted Networks:\nunused\n"),
+        "{pruned:?}"
+    );
+    assert!(ply.run(&["help", "run"]).ok().contains("ply run"));
+}
+
+#[test]
+fn exec_refuses_what_docker_s_does() {
+    let ply = Ply::with_busybox();
+    sleeper(&ply, &["--name", "c1"]);
+    let exec = |arguments: &[&str]| ply.run(&[&["exec"], arguments].concat());
+    let relative = exec(&["-w", "relative", "c1", "true"]);
+    assert_eq!(relative.code, 126);
+    assert_eq!(relative.out, "Cwd must be an absolute path\n");
+    exec(&["c1"]).fails(1, "requires at least 2 arguments");
+    exec(&["--env-file", "/nosuch", "c1", "true"]).fails(1, "open /nosuch: no such file");
+    exec(&["-e", "=x", "c1", "true"]).fails(125, "invalid environment variable");
+    let detached = exec(&["-d", "c1", "nosuchcommand"]);
+    detached.fails(1, "executable file not found in $PATH");
+    assert_eq!(detached.out, "");
+    ply.remove_all();
+}
+
+#[test]
+fn limits_that_cannot_be_are_refused_before_anything_is_made() {
+    let ply = Ply::with_busybox();
+    let cpus = std::fs::read_to_string("/sys/devices/system/cpu/online").expect("processors");
+    let too_many = format!(
+        "Requested CPUs are not available - requested 0-4000, available: {}",
+        cpus.trim()
+    );
+    for (option, value, words) in [
+        ("--cpuset-cpus", "0-4000", too_many.as_str()),
+        (
+            "--cpuset-cpus",
+            "x",
+            "Invalid value x for cpuset cpus: invalid format",
+        ),
+        (
+            "--cpuset-mems",
+            "4000",
+            "Requested memory nodes are not available",
+        ),
+        (
+            "--cpu-quota",
+            "10",
+            "CPU cfs quota can not be less than 1ms",
+        ),
+        (
+            "--cpu-period",
+            "10",
+            "CPU cfs period can not be less than 1ms",
+        ),
+        ("--cpus", "0.0001", "Range of CPUs is from 0.01 to"),
+        ("-e", "", "invalid environment variable"),
+        ("-e", "=x", "invalid environment variable"),
+        ("-l", "=x", "invalid label '=x': empty name"),
+        ("-u", "nosuch", "unable to find user nosuch"),
+        ("--group-add", "nosuch", "unable to find group nosuch"),
+    ] {
+        let output = ply.run(&["run", "--rm", option, value, "busybox", "true"]);
+        output.fails(125, words);
+        assert!(!output.err.contains("os error"), "{output:?}");
+    }
+    ply.run(&[
+        "run",
+        "--cpus",
+        "1",
+        "--cpu-period",
+        "5000",
+        "busybox",
+        "true",
+    ])
+    .fails(125, "Nano CPUs and CPU Period cannot both be set");
+    // Nothing of a file that is no profile is shown.
+    let profile = [
+        "run",
+        "--security-opt",
+        "seccomp=/etc/passwd",
+        "busybox",
+        "true",
+    ];
+    let refused = ply.run(&profile);
+    refused.fails(
+        125,
+        "compacting json for seccomp profile (/etc/passwd) failed",
+    );
+    assert!(!refused.err.contains("root:"), "{refused:?}");
+    assert_eq!(ply.run(&["ps", "-aq"]).ok(), "");
+    sleeper(&ply, &["--name", "c1"]);
+    ply.run(&["update", "--cpuset-cpus", "4000", "c1"])
+        .fails(1, "Requested CPUs are not available");
+    ply.remove_all();
+}
+
+#[test]
+fn nothing_of_the_starter_s_goes_into_a_container() {
+    let ply = Ply::with_busybox();
+    let script =
+        "grep -E 'SigIgn|SigBlk|Cpus_allowed:' /proc/self/status; cat /proc/self/oom_score_adj";
+    let run = |before: &str| {
+        let program = Ply::program().display().to_string();
+        let line = format!("{before} {program} run --rm --network none busybox sh -c \"{script}\"");
+        ply.run_apart(&line)
+    };
+    let plain = run("");
+    let mut lines: Vec<&str> = plain.ok().lines().collect();
+    assert_eq!(lines.pop(), Some("0"));
+    let signals = lines.iter().filter(|line| line.starts_with("Sig"));
+    for line in signals {
+        assert!(line.ends_with("\t0000000000000000"), "{line}");
+    }
+    let bound = run("echo 500 > /proc/self/oom_score_adj; exec taskset -c 0");
+    assert_eq!(bound.ok(), plain.ok());
+    // What watches over the command has a name.
+    let init = ["run", "--rm", "--init", "--network", "none", "busybox"];
+    let name = ply.run(&[&init[..], &["cat", "/proc/1/comm"]].concat());
+    assert_eq!(name.ok(), "ply-init");
+}
+
+#[test]
+fn what_the_kernel_shows_of_the_host_can_be_left_unmasked() {
+    let ply = Ply::with_busybox();
+    let script = "cat /proc/sys/vm/swappiness > /tmp/s; cat /tmp/s > /proc/sys/vm/swappiness";
+    let run = ["run", "--rm", "--network", "none"];
+    let words = ["busybox", "sh", "-c", script];
+    let masked = ply.run(&[&run[..], &words].concat());
+    assert!(masked.err.contains("Read-only file system"), "{masked:?}");
+    let option = ["--security-opt", "systempaths=unconfined"];
+    let unmasked = ply.run(&[&run[..], &option, &words].concat());
+    assert!(!unmasked.err.contains("Read-only"), "{unmasked:?}");
+    let create = ["create", "--name", "c1", option[0], option[1], "busybox"];
+    ply.run(&create).ok();
+    assert_eq!(ply.inspect("c1", "{{json .HostConfig.MaskedPaths}}"), "[]");
+}
+
+#[test]
+fn attaching_makes_a_program_draw_its_screen_again() {
+    let ply = Ply::with_busybox();
+    let script = "trap 'echo size $(stty size)' WINCH; while :; do sleep 0.1; done";
+    let run = ["run", "-dt", "--network", "none", "--name", "c1", "busybox"];
+    ply.run(&[&run[..], &["sh", "-c", script]].concat()).ok();
+    let mut terminal = Terminal::new(24, 80);
+    let mut child = terminal.spawn(&mut ply.command(&["attach", "c1"]));
+    terminal.type_in("", "size 24 80");
+    std::thread::sleep(Duration::from_millis(1));
+    ply.run(&["kill", "c1"]).ok();
+    child.wait().expect("ended");
+}
+
+#[test]
+fn copies_are_what_their_sources_are() {
+    let ply = Ply::with_busybox();
+    let files = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| files.path().join(name).display().to_string();
+    std::fs::write(path("script"), "#!/bin/sh\n").expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
+    std::fs::set_permissions(path("script"), mode).expect("a mode");
+    let script = "echo old > /there; chmod 600 /there; ln -s /target /dangling; ln -s later /near; sleep 1000";
+    let run = ["run", "-d", "--name", "c1", "--hostname", "h1", "busybox"];
+    ply.run(&[&run[..], &["sh", "-c", script]].concat()).ok();
+    eventually("it is set up", || {
+        ply.run(&["exec", "c1", "test", "-L", "/near"]).code == 0
+    });
+    // What was there has the mode of what comes, and a link without a target gets one.
+    for (name, place) in [
+        ("/there", "/there"),
+        ("/dangling", "/target"),
+        ("/near", "/later"),
+    ] {
+        ply.run(&["cp", &path("script"), &format!("c1:{name}")])
+            .ok();
+        let mode = ply.run(&["exec", "c1", "stat", "-c", "%a %F", place]);
+        assert_eq!(mode.ok(), "750 regular file", "{name}");
+    }
+    // The whole of a running container is what is its own.
+    ply.run(&["cp", "c1:/", &path("whole")]).ok();
+    assert!(files.path().join("whole/there").exists());
+    for closed in ["proc", "sys", "dev"] {
+        let names =
+            std::fs::read_dir(files.path().join("whole").join(closed)).expect("it is there");
+        assert_eq!(names.count(), 0, "{closed}");
+    }
+    ply.run(&["cp", "c1:/proc/version", &path("version")]).ok();
+    let failed = ply.run(&["cp", &path("script"), "c1:/proc/nosuch"]);
+    assert!(
+        failed.code == 1 && !failed.err.contains("os error"),
+        "{failed:?}"
+    );
+    let hosts = ply.run(&["exec", "c1", "cat", "/etc/hosts"]);
+    ply.run(&["stop", "-t", "0", "c1"]).ok();
+    ply.run(&["cp", "c1:/etc/hosts", &path("hosts")]).ok();
+    let stopped = std::fs::read_to_string(path("hosts")).expect("a file");
+    assert!(
+        stopped.contains("localhost") && hosts.ok().contains("localhost"),
+        "{stopped}"
+    );
+    // A tar may be compressed.
+    tests::must("tar", &["-C", &path(""), "-czf", &path("t.tgz"), "script"]);
+    let tar = std::fs::read(path("t.tgz")).expect("a tar");
+    ply.run_with(&["cp", "-", "c1:/tmp"], &tar).ok();
+    ply.run(&["cp", "c1:/tmp/script", &path("again")]).ok();
+    let events = ply.run(&[
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "--format",
+        "{{.Action}}",
+    ]);
+    for action in ["extract-to-dir", "archive-path"] {
+        assert!(events.ok().lines().any(|it| it == action), "{events:?}");
+    }
+}
+
+#[test]
+fn the_disk_s_use_is_shown_of_each_thing_and_prunes_can_be_narrowed() {
+    let ply = Ply::with_busybox();
+    ply.run(&[
+        "create", "--name", "c1", "--label", "keep=no", "-v", "v1:/data", "busybox",
+    ])
+    .ok();
+    ply.run(&["create", "--name", "c2", "busybox"]).ok();
+    let shown = ply.run(&["system", "df", "-v"]);
+    for words in [
+        "Images space usage:\n\nREPOSITORY   TAG ",
+        "busybox ",
+        "Containers space usage:\n\nCONTAINER ID ",
+        "Local Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\nv1            1         0B\n",
+        "Build cache usage: 0B\n\nCACHE ID ",
+    ] {
+        assert!(shown.ok().contains(words), "{words}: {}", shown.out);
+    }
+    ply.run(&["system", "prune", "-f", "--filter", "label=keep=no"])
+        .ok();
+    assert_eq!(ply.run(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "c2");
+    ply.run(&["system", "prune", "-f", "--filter", "until=24h"])
+        .ok();
+    assert_eq!(ply.run(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "c2");
+    ply.run(&["system", "prune", "-f", "--filter", "nosuch=1"])
+        .fails(1, "invalid filter 'nosuch'");
+}
