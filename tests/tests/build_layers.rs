@@ -47,6 +47,21 @@ fn on_disk(directory: &Path) -> u64 {
     number.parse().expect("a number")
 }
 
+/// Runs a command of ply's that may open only so many files.
+fn with_few_files(ply: &Ply, most: u32, arguments: &str) -> Output {
+    let text = format!(
+        "ulimit -n {most}; exec {} {arguments}",
+        Ply::program().display()
+    );
+    let output = Command::new("bash")
+        .args(["-c", &text])
+        .env("PLY_ROOT", ply.root())
+        .env("PLY_RUN", ply.path("run"))
+        .current_dir(ply.path(""))
+        .output();
+    Output::from(output.expect("bash runs"))
+}
+
 #[test]
 fn holes_stay_holes() {
     let ply = Ply::with_busybox();
@@ -217,19 +232,7 @@ fn more_directories_than_descriptors_go_in_and_out() {
          touch -d @1000000000 7/7; cd ..; tar -cf many.tar many; rm -r many",
     );
     build(&ply, &[]).ok();
-    let few = |arguments: &str| {
-        let text = format!(
-            "ulimit -n 200; exec {} {arguments}",
-            Ply::program().display()
-        );
-        let output = Command::new("bash")
-            .args(["-c", &text])
-            .env("PLY_ROOT", ply.root())
-            .env("PLY_RUN", ply.path("run"))
-            .current_dir(ply.path(""))
-            .output();
-        Output::from(output.expect("bash runs"))
-    };
+    let few = |arguments: &str| with_few_files(&ply, 200, arguments);
     few("build -q --network none -o out context").ok();
     few("create --name c1 made").ok();
     few("cp c1:/many copied").ok();
@@ -332,19 +335,7 @@ fn an_archive_deeper_than_descriptors_leaves_nothing_in_the_way() {
         "name=$(printf 'a/%.0s' $(seq 1100))f; touch file; tar --format=posix --transform \"s,file,$name,\" -cf deep file
          (head -c 10240 deep | head -c 3072; head -c 512 /dev/urandom) > wrong; rm file",
     );
-    let few = |arguments: &str| {
-        let text = format!(
-            "ulimit -n 1024; exec {} {arguments}",
-            Ply::program().display()
-        );
-        let output = Command::new("bash")
-            .args(["-c", &text])
-            .env("PLY_ROOT", ply.root())
-            .env("PLY_RUN", ply.path("run"))
-            .current_dir(ply.path(""))
-            .output();
-        Output::from(output.expect("bash runs"))
-    };
+    let few = |arguments: &str| with_few_files(&ply, 1024, arguments);
     // The second is cut short.
     let failed = few("build -q --network none context");
     failed.fails(1, "ADD failed");

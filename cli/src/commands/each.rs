@@ -46,10 +46,7 @@ pub(super) fn each_at_once<E: Display>(
             outcome.err()
         })
         .collect();
-    match failures.is_empty() {
-        true => Ok(ExitCode::SUCCESS),
-        false => Err(CommandError::failed(failures.join("\n"))),
-    }
+    told(&failures)
 }
 
 /// Takes names until none is left.
@@ -81,6 +78,10 @@ pub(super) fn each_printing<E: Display>(
             Err(error) => failures.push(error.to_string()),
         }
     }
+    told(&failures)
+}
+
+fn told(failures: &[String]) -> Result<ExitCode, CommandError> {
     match failures.is_empty() {
         true => Ok(ExitCode::SUCCESS),
         false => Err(CommandError::failed(failures.join("\n"))),
