@@ -343,25 +343,34 @@ fn the_foreground_ends_with_the_code_of_the_service_that_is_asked_for() {
 
 #[test]
 fn an_interrupt_stops_what_the_foreground_has_started() {
-    let situation = Situation::new(&[("compose.yaml", &format!("services:\n  a:\n    {IDLE}"))]);
-    let mut command = situation.ply.command(&["compose", "up"]);
-    command.current_dir(situation.ply.path("app"));
-    let mut child = command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("ply runs");
-    eventually("the container", || {
-        situation.compose(&["ps", "-q"]).out.len() > 1
-    });
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
-    assert_eq!(child.wait().expect("it ends").code(), Some(130));
-    assert_eq!(
-        situation.ply.inspect("app-a-1", "{{.State.Status}}"),
-        "exited"
-    );
-    situation.compose(&["down"]).ok();
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!("services:\n  a:\n    {IDLE}  b:\n    depends_on: [a]\n    {IDLE}"),
+    )]);
+    // While the containers are made, while they start, and once they run.
+    for pause in [0, 5, 10, 15, 20, 30, 50, 500] {
+        let mut command = situation.ply.command(&["compose", "up"]);
+        command
+            .current_dir(situation.ply.path("app"))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let mut child = tests::interruptible(&mut command)
+            .spawn()
+            .expect("ply runs");
+        eventually("the containers", || {
+            situation.compose(&["ps", "-aq"]).out.lines().count() == 2
+        });
+        std::thread::sleep(Duration::from_millis(pause));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+        assert_eq!(child.wait().expect("it ends").code(), Some(130));
+        assert_eq!(
+            situation.compose(&["ps", "-q"]).ok(),
+            "",
+            "after {pause} ms"
+        );
+        situation.compose(&["down"]).ok();
+    }
 }
 
 #[test]

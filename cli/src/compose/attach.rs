@@ -103,10 +103,12 @@ impl Composition<'_> {
                 let _ = sender.send(Heard::Exited(Box::new(member), code.unwrap_or(137)));
             });
         }
+        let is_wanted = &AtomicBool::new(true);
         thread::scope(|scope| {
             let starting = sender.clone();
             scope.spawn(move || {
-                let _ = starting.send(Heard::Started(self.start(services)));
+                let started = self.start_while(services, is_wanted);
+                let _ = starting.send(Heard::Started(started));
             });
             let mut ending = Ending::default();
             let mut left = own.len();
@@ -140,9 +142,17 @@ impl Composition<'_> {
                     }
                 }
                 if ending.is_stopping && !was_stopping {
+                    is_wanted.store(false, Ordering::SeqCst);
                     let (own, stopping) = (&own, sender.clone());
+                    let is_started = Arc::clone(&is_started);
                     scope.spawn(move || {
-                        let _ = stopping.send(Heard::Stopped(self.stop_all(own, until.timeout)));
+                        let stopped = self.stop_all(own, until.timeout);
+                        // What was being started meanwhile is stopped once it runs.
+                        while !is_started.load(Ordering::Relaxed) {
+                            thread::sleep(PAUSE);
+                        }
+                        let stopped = stopped.and(self.stop_all(own, until.timeout));
+                        let _ = stopping.send(Heard::Stopped(stopped));
                     });
                 }
                 if left == 0 && !ending.is_stopping {

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use runtime::Engine;
-use runtime::container::ContainerError;
 
-use super::hooks;
-use super::hooks::Moment;
+use super::down::Remains;
 use super::members;
 use super::members::Member;
 use super::order::Needs;
@@ -143,41 +141,20 @@ impl Composition<'_> {
         if !member.container.state.status.is_alive() {
             return Ok(());
         }
-        let id = shown(member.name());
-        self.report.begin(&id, "Stopping");
-        if self.report.is_dry_run() {
-            self.report.done(&id, "Stopped");
-            return Ok(());
-        }
-        hooks::run(self.engine, self.project, member, Moment::Stopping)
-            .inspect_err(|_| self.report.failed(&id, "Error"))?;
-        match self.engine.stop_container(member.id(), None, timeout) {
-            Ok(()) => {
-                self.report.done(&id, "Stopped");
-                Ok(())
-            }
-            Err(ContainerError::NoSuchContainer(_)) => Ok(()),
-            Err(error) => Err(self.failed(&id, &error)),
-        }
+        self.remains().stop(member, timeout)
     }
 
     /// Removes a container, running or not, with its anonymous volumes if they are to go.
     pub(crate) fn remove(&self, member: &Member, with_volumes: bool) -> Result<(), CommandError> {
-        let id = shown(member.name());
-        self.report.begin(&id, "Removing");
-        if self.report.is_dry_run() {
-            self.report.done(&id, "Removed");
-            return Ok(());
-        }
-        let removed = self
-            .engine
-            .remove_container(member.id(), true, with_volumes);
-        match removed {
-            Ok(()) | Err(ContainerError::NoSuchContainer(_)) => {
-                self.report.done(&id, "Removed");
-                Ok(())
-            }
-            Err(error) => Err(self.failed(&id, &error)),
+        self.remains().remove(member, with_volumes)
+    }
+
+    fn remains(&self) -> Remains<'_> {
+        Remains {
+            engine: self.engine,
+            name: &self.project.name,
+            project: Some(self.project),
+            report: self.report,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Starting services in order, each when what it depends on is as good as it asks for.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -34,9 +36,22 @@ fn is_checked(container: &Container) -> bool {
 impl Composition<'_> {
     /// Starts what does not run of the services.
     pub(crate) fn start(&self, services: &[String]) -> Result<(), CommandError> {
+        self.start_while(services, &AtomicBool::new(true))
+    }
+
+    /// As [`Composition::start`], of which no more is begun once it is no longer wanted.
+    pub(crate) fn start_while(
+        &self,
+        services: &[String],
+        is_wanted: &AtomicBool,
+    ) -> Result<(), CommandError> {
         order::in_order(&self.needs(services), |name| {
             if self.report.is_dry_run() {
                 self.pretend_start(name)?;
+                return Ok(());
+            }
+            let is_wanted = || is_wanted.load(Ordering::SeqCst);
+            if !is_wanted() {
                 return Ok(());
             }
             self.wait_for_dependencies(name, services)?;
@@ -46,7 +61,10 @@ impl Composition<'_> {
                 .filter(|it| it.service == name && !it.is_one_off)
                 .filter(|it| !it.container.state.status.is_alive())
                 .collect();
-            order::side_by_side(&stopped, |member| self.start_one(member))
+            order::side_by_side(&stopped, |member| match is_wanted() {
+                true => self.start_one(member),
+                false => Ok(()),
+            })
         })
     }
 
