@@ -55,6 +55,7 @@ pub(crate) use tls::config as tls_config;
 
 use api_error::ApiError;
 use containers::attach::Waiting;
+use containers::list::Lists;
 use exec::Execs;
 use socket::Socket;
 use watch::Watch;
@@ -76,6 +77,7 @@ struct Shared {
     waiting: Waiting,
     /// Commands made with `exec`.
     execs: Execs,
+    lists: Lists,
     watch: Watch,
     clients: Mutex<HashMap<u64, Socket>>,
     next_client: AtomicU64,
@@ -158,10 +160,12 @@ pub(crate) fn run(engine: Engine, listeners: Vec<Listener>) -> io::Result<()> {
     stopping.add(Signal::SIGTERM);
     stopping.add(Signal::SIGINT);
     stopping.thread_block()?;
+    let lists = Lists::new(&engine).map_err(io::Error::other)?;
     let server = Server(Arc::new(Shared {
         engine,
         waiting: Waiting::default(),
         execs: Execs::default(),
+        lists,
         watch: Watch::default(),
         clients: Mutex::default(),
         next_client: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 //! Trees as tars: how files leave and enter containers.
 
+mod bounded;
 mod sparse;
 mod unpack;
 
@@ -23,7 +24,9 @@ use crate::tree::Stat;
 use crate::tree::Tree;
 use crate::tree::components;
 
+pub(crate) use bounded::Bound;
 pub(crate) use unpack::Counted;
+pub(crate) use unpack::LONGEST_PATH;
 pub(crate) use unpack::Most;
 pub(crate) use unpack::Unpack;
 pub use unpack::UnpackError;

@@ -26,6 +26,8 @@ pub enum Heard {
 pub struct Attachment {
     stream: UnixStream,
     sender: Sender,
+    /// The command's process; 0 if it is not known.
+    pid: i32,
 }
 
 /// The way to the container: input, signals, window sizes. Cheap to clone.
@@ -39,7 +41,20 @@ impl Attachment {
         let sender = Sender {
             stream: Arc::new(Mutex::new(stream.try_clone()?)),
         };
-        Ok(Attachment { stream, sender })
+        Ok(Attachment {
+            stream,
+            sender,
+            pid: 0,
+        })
+    }
+
+    pub(crate) fn of_process(self, pid: i32) -> Attachment {
+        Attachment { pid, ..self }
+    }
+
+    /// Returns the host's id of the process of a further command; 0 if it is not known.
+    pub fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Returns the way to the container.

@@ -391,6 +391,8 @@ pub(crate) mod message {
     pub(crate) const ROOT: u8 = b'R';
     /// It failed: an exit code, then words. No message but the end of file means that the command runs.
     pub(crate) const FAILED: u8 = b'F';
+    /// A further command's process was cloned: its id, four bytes. The helper says so.
+    pub(crate) const CLONED: u8 = b'C';
     /// The monitor's word to begin.
     pub(crate) const GO: u8 = b'G';
     /// The longest message.

@@ -84,8 +84,34 @@ pub(crate) trait Tree: Sync {
     /// Makes another name for a file.
     fn link(&self, file: &Self::Node, directory: &Self::Node, name: &[u8]) -> io::Result<()>;
     fn set_metadata(&self, node: &Self::Node, metadata: &Metadata) -> io::Result<()>;
+    /// Removes a name, unless it is a directory's; returns whether it is gone.
+    fn unlink(&self, directory: &Self::Node, name: &[u8]) -> io::Result<bool>;
+    /// Removes an empty directory.
+    fn remove_directory(&self, directory: &Self::Node, name: &[u8]) -> io::Result<()>;
+
     /// Removes a name and, if it is a directory's, all below it.
-    fn remove(&self, directory: &Self::Node, name: &[u8]) -> io::Result<()>;
+    fn remove(&self, directory: &Self::Node, name: &[u8]) -> io::Result<()> {
+        if self.unlink(directory, name)? {
+            return Ok(());
+        }
+        // It may be deeper than a stack of calls could be: each open directory has its name and what is left in it.
+        let inner = self.child(directory, name)?;
+        let mut open = vec![(name.to_vec(), self.names(&inner)?, inner)];
+        while let Some((_, names, inner)) = open.last_mut() {
+            let Some(name) = names.pop() else {
+                let emptied = open.pop().map(|(name, ..)| name).unwrap_or_default();
+                let parent = open.last().map_or(directory, |(.., node)| node);
+                self.remove_directory(parent, &emptied)?;
+                continue;
+            };
+            if !self.unlink(inner, &name)? {
+                let below = self.child(inner, &name)?;
+                let names = self.names(&below)?;
+                open.push((name, names, below));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Returns a path's components without empty ones and `.`.

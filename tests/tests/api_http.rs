@@ -16,6 +16,7 @@ use proptest::test_runner::TestRunner;
 use tests::Ply;
 use tests::Server;
 use tests::eventually;
+use tests::kill_9;
 use tests::must;
 
 /// Sends bytes and the end; returns what comes back.
@@ -585,4 +586,126 @@ fn a_context_that_is_cut_off_is_not_built() {
     let answer = post(&broken.concat());
     assert!(!answer.contains("Successfully"), "{answer}");
     ply.run(&["image", "inspect", "cut"]).fails(1, "cut");
+}
+
+/// Sends a request; returns the answer's body as JSON.
+fn json(server: &Server, method: &str, path: &str, body: &str) -> serde_json::Value {
+    let answer = server.ask(method, path, body);
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
+}
+
+#[test]
+fn lists_tell_of_every_change_whoever_makes_it() {
+    let ply = Ply::with_busybox();
+    let server = Server::start(&ply);
+    // Name, state and the networks' names; asked for twice, as a second answer may be the kept one.
+    let list = || {
+        let lists = [(); 2].map(|()| json(&server, "GET", "/containers/json?all=1", ""));
+        assert_eq!(lists[0], lists[1]);
+        let [list, _] = lists;
+        let containers = list.as_array().expect("a list").iter().map(|it| {
+            let networks = it["NetworkSettings"]["Networks"].as_object();
+            let networks: Vec<&str> = networks.into_iter().flatten().map(|it| &**it.0).collect();
+            let name = it["Names"][0].as_str().expect("a name");
+            let [state, status] = ["State", "Status"].map(|it| it_str(&list, name, it));
+            format!("{name} {state} {} {}", networks.join(","), &status[..2])
+        });
+        containers.collect::<Vec<String>>().join("; ")
+    };
+    fn it_str(list: &serde_json::Value, name: &str, field: &str) -> String {
+        let mut all = list.as_array().into_iter().flatten();
+        let found = all.find(|it| it["Names"][0] == name).expect("it is there");
+        found[field].as_str().expect("text").to_owned()
+    }
+    assert_eq!(list(), "");
+    ply.run(&["network", "create", "n1"]).ok();
+    ply.run(&["create", "--name", "c1", "busybox", "sleep", "1000"])
+        .ok();
+    assert_eq!(list(), "/c1 created bridge Cr");
+    ply.run(&["start", "c1"]).ok();
+    assert_eq!(list(), "/c1 running bridge Up");
+    ply.run(&["pause", "c1"]).ok();
+    assert_eq!(list(), "/c1 paused bridge Up");
+    server.ask("POST", "/containers/c1/unpause", "");
+    assert_eq!(list(), "/c1 running bridge Up");
+    ply.run(&["rename", "c1", "c2"]).ok();
+    assert_eq!(list(), "/c2 running bridge Up");
+    ply.run(&["network", "connect", "n1", "c2"]).ok();
+    assert_eq!(list(), "/c2 running bridge,n1 Up");
+    let all = ply.run(&["ps", "-q", "--no-trunc"]);
+    let filter = "{\"network\":[\"n1\"],\"status\":[\"running\"]}";
+    let path = format!("/containers/json?filters={}", filter.replace('"', "%22"));
+    assert_eq!(json(&server, "GET", &path, "")[0]["Id"], all.ok());
+    kill_9(ply.monitor_of("c2"));
+    eventually("the death", || list() == "/c2 exited bridge,n1 Ex");
+    server.ask("POST", "/containers/c2/start", "");
+    assert_eq!(list(), "/c2 running bridge,n1 Up");
+    server.ask("DELETE", "/containers/c2?force=1", "");
+    assert_eq!(list(), "");
+    ply.run(&["network", "rm", "n1"]).ok();
+    let checked = [
+        "run",
+        "-d",
+        "--name",
+        "c3",
+        "--network",
+        "none",
+        "--health-interval",
+        "200ms",
+        "--health-cmd",
+        "test -e /well",
+        "--health-retries",
+        "1",
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    ply.run(&checked).ok();
+    let status = || {
+        it_str(
+            &json(&server, "GET", "/containers/json", ""),
+            "/c3",
+            "Status",
+        )
+    };
+    eventually("illness", || status().ends_with("(unhealthy)"));
+    ply.run(&["exec", "c3", "touch", "/well"]).ok();
+    eventually("health", || status().ends_with("(healthy)"));
+    ply.remove_all();
+}
+
+#[test]
+fn a_further_command_is_told_of_with_its_process() {
+    let ply = Ply::with_busybox();
+    let server = Server::start(&ply);
+    ply.run(&[
+        "run",
+        "-d",
+        "--name",
+        "c1",
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    let made = json(
+        &server,
+        "POST",
+        "/containers/c1/exec",
+        r#"{"Cmd":["sleep","777"]}"#,
+    );
+    let id = made["Id"].as_str().expect("an id");
+    let inspect = || json(&server, "GET", &format!("/exec/{id}/json"), "");
+    assert_eq!(inspect()["Pid"], 0);
+    server.ask("POST", &format!("/exec/{id}/start"), r#"{"Detach":true}"#);
+    let exec = inspect();
+    assert_eq!(exec["Running"], true);
+    let command = std::fs::read(format!("/proc/{}/cmdline", exec["Pid"])).expect("it runs");
+    assert_eq!(command, b"sleep\0777\0");
+    kill_9(i32::try_from(exec["Pid"].as_i64().expect("a pid")).expect("a pid"));
+    eventually("the end", || inspect()["ExitCode"] == 137);
+    ply.remove_all();
 }

@@ -510,28 +510,42 @@ fn memory_of(ply: &Ply, arguments: &[&str], input: &std::path::Path) -> (i32, u6
     )
 }
 
+/// Writes a compressed tar with one entry of a kind, which holds so many zeros.
+fn zeros(path: &std::path::Path, kind: tar::EntryType, length: u64) {
+    let file = fs::File::create(path).expect("a file");
+    let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    let mut header = tar::Header::new_gnu();
+    header.set_path("zeros").expect("a name");
+    header.set_entry_type(kind);
+    header.set_size(length);
+    header.set_mode(0o644);
+    header.set_cksum();
+    encoder.write_all(header.as_bytes()).expect("written");
+    let mut zeros = std::io::Read::take(std::io::repeat(0), length + 1024);
+    std::io::copy(&mut zeros, &mut encoder).expect("written");
+    encoder.finish().expect("written");
+}
+
 #[test]
 fn a_bomb_of_zeros_takes_little_memory() {
     let ply = Ply::new();
     let path = ply.path("bomb.tar.gz");
-    let file = fs::File::create(&path).expect("a file");
-    let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-    let mut header = tar::Header::new_gnu();
-    header.set_path("zeros").expect("a name");
-    header.set_size(1 << 30);
-    header.set_mode(0o644);
-    header.set_cksum();
-    encoder.write_all(header.as_bytes()).expect("written");
-    let zeros = vec![0; 1 << 20];
-    for _ in 0..1024 {
-        encoder.write_all(&zeros).expect("written");
-    }
-    encoder.write_all(&[0; 1024]).expect("written");
-    encoder.finish().expect("written");
+    zeros(&path, tar::EntryType::Regular, 1 << 30);
     let (code, kilobytes) = memory_of(&ply, &["import", "-", "bomb"], &path);
     assert_eq!(code, 0);
     assert!(kilobytes < 100 << 10, "{kilobytes} KiB");
     ply.run(&["rmi", "bomb"]).ok();
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::XHeader] {
+        zeros(&path, kind, 256 << 20);
+        for arguments in [&["load"][..], &["import", "-"]] {
+            let (code, kilobytes) = memory_of(&ply, arguments, &path);
+            assert_eq!(code, 1, "{kind:?} {arguments:?}");
+            assert!(
+                kilobytes < 100 << 10,
+                "{kind:?} {arguments:?}: {kilobytes} KiB"
+            );
+        }
+    }
 }
 
 #[test]

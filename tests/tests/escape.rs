@@ -458,3 +458,59 @@ fn what_containers_are_called_does_nothing_to_a_terminal() {
         "others neither read nor write the engine's root"
     );
 }
+
+#[test]
+fn a_tree_deeper_than_any_path_ends_nobody() {
+    let ply = Ply::with_busybox();
+    ply.run(&[
+        "run",
+        "-d",
+        "--name",
+        "c1",
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    // Each step is as long as a path may be.
+    let dig = "p=d; while [ ${#p} -lt 2000 ]; do p=$p/d; done; mkdir /deep; cd /deep
+               for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do mkdir -p $p; cd -P $p 2>/dev/null; done
+               echo at the bottom > f";
+    ply.run(&["exec", "c1", "sh", "-c", dig]).ok();
+    let told = |ply: &Ply| {
+        let words = "File name too long";
+        for arguments in [
+            &["diff", "c1"][..],
+            &["commit", "c1", "deep"],
+            &["cp", "c1:/deep", "."],
+        ] {
+            ply.run(arguments).fails(1, words);
+        }
+    };
+    told(&ply);
+    assert_eq!(ply.run(&["exec", "c1", "echo", "alive"]).ok(), "alive");
+    ply.run(&["stop", "-t", "0", "c1"]).ok();
+    told(&ply);
+    // A file in its place takes all of it away.
+    let archive = ply.path("deep.tar");
+    let deep = ply.path("deep");
+    let _ = std::fs::remove_dir_all(&deep);
+    std::fs::write(&deep, "flat").expect("written");
+    must(
+        "tar",
+        &[
+            "-cf",
+            &archive.to_string_lossy(),
+            "-C",
+            &ply.path(".").to_string_lossy(),
+            "deep",
+        ],
+    );
+    let tar = std::fs::read(&archive).expect("an archive");
+    ply.run_with(&["cp", "-", "c1:/"], &tar).ok();
+    assert_eq!(ply.run(&["diff", "c1"]).ok(), "A /deep");
+    ply.run(&["rm", "c1"]).ok();
+    ply.remove_all();
+}

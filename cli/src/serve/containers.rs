@@ -3,6 +3,7 @@
 mod archive;
 pub(super) mod attach;
 mod create;
+pub(super) mod list;
 mod logs;
 mod stats;
 mod wait;
@@ -21,8 +22,6 @@ use super::exchange::Answer;
 use super::exchange::Exchange;
 use super::exchange::Reply;
 use super::exec;
-use crate::docker_json::command_words;
-use crate::docker_json::status_words;
 
 /// Leads to the endpoint.
 pub(super) fn route(
@@ -32,7 +31,7 @@ pub(super) fn route(
     path: &[&str],
 ) -> Answer {
     match (method, path) {
-        ("GET", ["json"]) => list(server, exchange),
+        ("GET", ["json"]) => list::list(server, exchange),
         ("POST", ["create"]) => create::create(server, exchange),
         ("POST", ["prune"]) => prune(server, exchange),
         ("GET", [name, "json"]) => inspect(server, exchange, name),
@@ -129,71 +128,6 @@ fn filter(exchange: &Exchange<'_>) -> Result<ContainerFilter, ApiError> {
         }
     }
     Ok(filter)
-}
-
-fn list(server: &Server, exchange: &Exchange<'_>) -> Answer {
-    let engine = server.engine();
-    let query = &exchange.request.query;
-    let limit: Option<i64> = query.number("limit")?;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
-    let limit = limit.filter(|limit| *limit > 0);
-    let all = query.is_true("all") || limit.is_some();
-    let containers = engine.containers(all, &filter(exchange)?)?;
-    let with_size = query.is_true("size");
-    let shown = containers.iter().take(limit.unwrap_or(usize::MAX));
-    let summaries = shown.map(|container| summary(engine, container, with_size));
-    Reply::ok(summaries.collect::<Vec<Value>>())
-}
-
-/// Returns a container as lists show it.
-pub(super) fn summary(engine: &Engine, container: &Container, with_size: bool) -> Value {
-    let inspected = engine.inspect_container(container);
-    let mut summary = json!({
-        "Id": container.id.as_str(),
-        "Names": [format!("/{}", container.name)],
-        "Image": container.config.image,
-        "ImageID": container.config.image_id,
-        "Command": command_words(&container.config.arguments()),
-        "Created": container.created.as_second(),
-        "Ports": ports(&inspected["NetworkSettings"]["Ports"]),
-        "Labels": container.config.labels,
-        "State": container.state.status.as_str(),
-        "Status": status_words(container),
-        "HostConfig": { "NetworkMode": inspected["HostConfig"]["NetworkMode"] },
-        "NetworkSettings": { "Networks": inspected["NetworkSettings"]["Networks"] },
-        "Mounts": inspected["Mounts"],
-    });
-    if with_size {
-        let (own, all) = sizes(engine, container);
-        if own > 0 {
-            summary["SizeRw"] = own.into();
-        }
-        summary["SizeRootFs"] = all.into();
-    }
-    summary
-}
-
-/// Turns `inspect`'s map of ports into the list that lists have.
-fn ports(map: &Value) -> Vec<Value> {
-    let mut ports = Vec::new();
-    for (port, bindings) in map.as_object().into_iter().flatten() {
-        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        let number: u16 = number.parse().unwrap_or(0);
-        let bindings = bindings.as_array().map(Vec::as_slice).unwrap_or_default();
-        if bindings.is_empty() {
-            ports.push(json!({ "PrivatePort": number, "Type": protocol }));
-        }
-        for binding in bindings {
-            let public = binding["HostPort"].as_str().unwrap_or_default();
-            ports.push(json!({
-                "IP": binding["HostIp"],
-                "PrivatePort": number,
-                "PublicPort": public.parse::<u16>().unwrap_or(0),
-                "Type": protocol,
-            }));
-        }
-    }
-    ports
 }
 
 fn prune(server: &Server, exchange: &Exchange<'_>) -> Answer {

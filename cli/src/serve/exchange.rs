@@ -34,6 +34,8 @@ pub(super) struct Exchange<'a> {
 pub(super) enum Reply {
     /// A status and JSON.
     Json(u16, Value),
+    /// JSON that is written down already, with the status 200.
+    Written(Vec<u8>),
     /// A status and text.
     Text(u16, &'static str),
     /// A status without content.
@@ -183,14 +185,14 @@ impl<'a> Exchange<'a> {
 
     /// Sends the answer; returns whether the connection can go on.
     pub(super) fn finish(mut self, answer: Answer) -> io::Result<bool> {
-        let reply = answer.unwrap_or_else(|error| {
+        let mut reply = answer.unwrap_or_else(|error| {
             let body = serde_json::json!({ "message": error.message() });
             match error.status() {
                 304 => Reply::Empty(304),
                 status => Reply::Json(status, body),
             }
         });
-        let (status, content) = match &reply {
+        let (status, content) = match &mut reply {
             Reply::Sent => return Ok(self.is_kept() && self.body.drain()),
             Reply::Closed => return Ok(false),
             Reply::Json(status, value) => {
@@ -198,6 +200,7 @@ impl<'a> Exchange<'a> {
                 content.push(b'\n');
                 (*status, Some(("application/json", content)))
             }
+            Reply::Written(content) => (200, Some(("application/json", std::mem::take(content)))),
             Reply::Text(status, text) => {
                 let content = text.as_bytes().to_vec();
                 (*status, Some(("text/plain; charset=utf-8", content)))

@@ -49,6 +49,8 @@ struct Exec {
 struct State {
     since: Instant,
     progress: Progress,
+    /// The command's process on the host, of which Docker's client is still told when it has ended; 0 before it runs.
+    pid: i32,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,11 @@ impl Exec {
         let mut state = self.state.lock();
         state.progress = progress;
         state.since = Instant::now();
+    }
+
+    fn run(&self, sender: Sender, pid: i32) {
+        self.state.lock().pid = pid;
+        self.progress(Progress::Running(sender));
     }
 
     fn is_running(&self) -> bool {
@@ -183,6 +190,7 @@ pub(super) fn create(server: &Server, exchange: &mut Exchange<'_>, name: &str) -
         state: Mutex::new(State {
             since: Instant::now(),
             progress: Progress::Made,
+            pid: 0,
         }),
     });
     Ok(Reply::Json(201, json!({ "Id": id })))
@@ -213,7 +221,7 @@ fn start(server: &Server, exchange: &mut Exchange<'_>, id: &str) -> Answer {
         };
         let sender = attachment.sender();
         let _ = sender.end_stdin();
-        exec.progress(Progress::Running(sender));
+        exec.run(sender, attachment.pid());
         std::thread::spawn(move || {
             let code = loop {
                 match attachment.hear() {
@@ -240,7 +248,7 @@ fn start(server: &Server, exchange: &mut Exchange<'_>, id: &str) -> Answer {
             return Ok(Reply::Closed);
         }
     };
-    exec.progress(Progress::Running(attachment.sender()));
+    exec.run(attachment.sender(), attachment.pid());
     let keys = exec.asked.tty.then(|| exec.keys.clone());
     hijack::follow_to_the_end(attachment, &client, exec.asked.attach_stdin, keys, |code| {
         exec.progress(Progress::Ended(code));
@@ -270,9 +278,9 @@ fn inspect(exec: &Exec) -> Value {
     let (entrypoint, arguments) = command
         .split_first()
         .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-    let (is_running, code) = match &exec.state.lock().progress {
-        Progress::Made => (false, None),
-        Progress::Starting => (false, None),
+    let state = exec.state.lock();
+    let (is_running, code) = match &state.progress {
+        Progress::Made | Progress::Starting => (false, None),
         Progress::Running(_) => (true, None),
         Progress::Ended(code) => (false, *code),
     };
@@ -293,6 +301,6 @@ fn inspect(exec: &Exec) -> Value {
         "CanRemove": false,
         "ContainerID": exec.container,
         "DetachKeys": asked.detach_keys.clone().unwrap_or_default(),
-        "Pid": 0,
+        "Pid": state.pid,
     })
 }

@@ -79,7 +79,7 @@ pub(super) fn disk_usage(server: &Server, exchange: &Exchange<'_>) -> Answer {
         let all = engine.containers(true, &ContainerFilter::default())?;
         let summaries = all
             .iter()
-            .map(|container| containers::summary(engine, container, true));
+            .map(|container| containers::list::summary(engine, container));
         usage["Containers"] = summaries.collect();
     }
     if is_wanted("volume") {

@@ -13,6 +13,16 @@ use crate::stack::Wait;
 /// How much of two files is compared at once.
 const COMPARED: usize = 128 << 10;
 
+/// Appends a name to the path of a directory. A path that no system call would take (`PATH_MAX`) is none that can be told
+/// of, and deeper trees are not descended into.
+fn join(path: &[u8], name: &[u8]) -> Result<Vec<u8>, Errno> {
+    let path = [path, b"/", name].concat();
+    match path.len() < libc::PATH_MAX as usize {
+        true => Ok(path),
+        false => Err(Errno::ENAMETOOLONG),
+    }
+}
+
 /// How a path differs from the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
@@ -34,7 +44,7 @@ pub struct Change {
 }
 
 impl Union {
-    /// Returns the differences, sorted by path.
+    /// Returns the differences, sorted by path. One whose path is longer than `PATH_MAX` is `ENAMETOOLONG`.
     pub fn changes(&self) -> Result<Vec<Change>, Errno> {
         let mut changes = Vec::new();
         if self.upper.is_some() {
@@ -62,7 +72,7 @@ impl Union {
         let before = changes.len();
         let entries = self.entries(ino)?;
         for entry in &entries {
-            let path = [path, b"/", &entry.name].concat();
+            let path = join(path, &entry.name)?;
             let child = self.lookup(ino, &entry.name)?;
             let counterpart = self.stack.lookup(below, &entry.name);
             self.compare_entry(child.ino, &child.attr, counterpart, path, changes)?;
@@ -127,7 +137,7 @@ impl Union {
             return Ok(());
         }
         for entry in self.entries(ino)? {
-            let path = [path, b"/", &entry.name].concat();
+            let path = join(path, &entry.name)?;
             let child = self.lookup(ino, &entry.name)?;
             changes.push(Change {
                 kind: ChangeKind::Added,

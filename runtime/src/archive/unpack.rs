@@ -1,7 +1,7 @@
 //! Taking tars apart into trees.
 //!
 //! An archive is hostile: no name in it leads out of the directory, what it brings may be bounded, and of what it says of an
-//! entry no more is held in memory than [`HEADERS`].
+//! entry no more is held in memory than [`Bound`] lets through.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use layerfs::Kind;
 use layerfs::Timespec;
 use tar::EntryType;
 
+use super::Bound;
 use super::XATTR;
 use super::parse_decimal;
 use super::sparse;
@@ -22,15 +23,11 @@ use crate::tree::New;
 use crate::tree::Tree;
 use crate::tree::components;
 
-/// The most that is read of what an archive says of one entry: names, attributes, the map of a sparse file. A path has at
-/// most 4 KiB, an attribute 64 KiB; and the library's work on an old map grows with the square of its length.
-const HEADERS: u64 = 1 << 20;
-
 /// How much is told of a path that is too long.
 const SHOWN: usize = 64;
 
 /// The longest path and the longest target of a link, `PATH_MAX` of `<linux/limits.h>`.
-const LONGEST_PATH: usize = 4096;
+pub(crate) const LONGEST_PATH: usize = 4096;
 
 /// The largest value of an attribute, `XATTR_SIZE_MAX` of `<linux/limits.h>`.
 const LARGEST_XATTR: usize = 64 << 10;
@@ -98,29 +95,6 @@ impl Most {
     };
 }
 
-/// Reads an archive; what is read of it between two entries is bounded.
-struct Source<'a, R> {
-    inner: R,
-    headers: &'a Cell<Option<u64>>,
-}
-
-impl<R: Read> Read for Source<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(left) = self.headers.get() else {
-            return self.inner.read(buffer);
-        };
-        let length = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        if length == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("the header of an entry is too long"));
-        }
-        let count = self.inner.read(&mut buffer[..length])?;
-        self.headers.set(Some(left - count as u64));
-        Ok(count)
-    }
-}
-
 /// Reads on as long as there may be more.
 pub(crate) struct Counted<'a, R> {
     pub(crate) inner: R,
@@ -159,20 +133,13 @@ pub(crate) fn unpack<T: Tree>(
         left: options.most.map_or(Most::UNBOUNDED, Cell::get),
         written: 0,
     };
-    let headers = Cell::new(None);
-    let mut archive = tar::Archive::new(Source {
-        inner: input,
-        headers: &headers,
-    });
+    let bound = Bound::default();
+    let mut archive = tar::Archive::new(bound.reader(input));
     let mut entries = archive.entries().map_err(UnpackError::Archive)?;
-    loop {
-        headers.set(Some(HEADERS));
-        let Some(entry) = entries.next() else { break };
-        headers.set(None);
+    while let Some(entry) = bound.next(&mut entries) {
         let mut entry = entry.map_err(UnpackError::Archive)?;
         unpacker.next(&mut entry)?;
     }
-    headers.set(None);
     unpacker.finish().map_err(UnpackError::Archive)?;
     // What follows the archive is read too: its writer may wait for that.
     let mut rest = Counted {

@@ -32,7 +32,9 @@ pub(super) fn open(
         ContextSource::Empty => Source::empty(engine),
         ContextSource::Directory(path) => Source::directory(engine, path),
         ContextSource::Archive(file) => archive(engine, file),
-        ContextSource::Git(address) => fetch::checkout(engine, address, Checkout::default()),
+        ContextSource::Git(address) => {
+            fetch::checkout(engine, address, Checkout::tree(&options.cancel))
+        }
         ContextSource::Url(url) => from_url(engine, url, options).map(|(source, text)| {
             text_of_context = text;
             source

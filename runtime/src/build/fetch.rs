@@ -198,7 +198,7 @@ pub(super) fn git(
     let wanted = Checkout {
         commit: checksum,
         keep_git_dir,
-        cancel: Some(&builder.options.cancel),
+        cancel: &builder.options.cancel,
     };
     let source = Arc::new(checkout(builder.engine, address, wanted)?);
     let digest = super::select::tree_digest(&source)?;
@@ -212,13 +212,24 @@ pub(super) fn git(
 }
 
 /// How a repository is checked out.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Checkout<'a> {
     /// What the commit's id begins with.
     commit: Option<&'a str>,
     keep_git_dir: bool,
     /// What ends it early.
-    cancel: Option<&'a Cancel>,
+    cancel: &'a Cancel,
+}
+
+impl<'a> Checkout<'a> {
+    /// Whatever commit it is, without git's own directory.
+    pub(super) fn tree(cancel: &'a Cancel) -> Checkout<'a> {
+        Checkout {
+            commit: None,
+            keep_git_dir: false,
+            cancel,
+        }
+    }
 }
 
 /// Checks `repository#ref:directory` out.
@@ -314,7 +325,7 @@ fn run_git(
     tree: &Path,
     arguments: &[&str],
     deadline: Instant,
-    cancel: Option<&Cancel>,
+    cancel: &Cancel,
 ) -> Result<String, StepError> {
     let mut command = Command::new("git");
     for setting in [
@@ -391,18 +402,14 @@ fn beginning(from: Option<impl Read>) -> Vec<u8> {
 }
 
 /// Waits for a program that leads a process group; ends the whole group when the build is canceled or it takes too long.
-fn wait(
-    child: &mut Child,
-    deadline: Instant,
-    cancel: Option<&Cancel>,
-) -> Result<ExitStatus, StepError> {
+fn wait(child: &mut Child, deadline: Instant, cancel: &Cancel) -> Result<ExitStatus, StepError> {
     let failed = |error: io::Error| git_failed(crate::image::words(&error));
     let mut pause = Duration::from_millis(1);
     let refused = loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Ok(status);
         }
-        if cancel.is_some_and(Cancel::is_canceled) {
+        if cancel.is_canceled() {
             break StepError::Canceled;
         }
         if Instant::now() >= deadline {
@@ -438,11 +445,11 @@ mod tests {
             command.arg("1000").process_group(0).spawn()
         };
         let mut child = sleep().expect("it runs");
-        let late = wait(&mut child, Instant::now(), Some(&cancel));
+        let late = wait(&mut child, Instant::now(), &cancel);
         assert!(late.is_err_and(|error| error.to_string().contains("too long")));
         cancel.cancel();
         let mut child = sleep().expect("it runs");
-        let canceled = wait(&mut child, Instant::now() + PATIENCE, Some(&cancel));
+        let canceled = wait(&mut child, Instant::now() + PATIENCE, &cancel);
         assert!(matches!(canceled, Err(StepError::Canceled)));
     }
 

@@ -472,7 +472,8 @@ impl Builder<'_> {
         let source = match self.options.contexts.get(name) {
             Some(NamedContext::Directory(path)) => super::context::directory(self.engine, path)?,
             Some(NamedContext::Git(address)) => {
-                super::fetch::checkout(self.engine, address, super::fetch::Checkout::default())?
+                let wanted = super::fetch::Checkout::tree(&self.options.cancel);
+                super::fetch::checkout(self.engine, address, wanted)?
             }
             Some(NamedContext::Url(url)) => {
                 let body = super::fetch::open(url, &self.options.registry)?;

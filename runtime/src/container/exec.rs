@@ -56,7 +56,10 @@ impl Engine {
         }
         let stream = self.ask(&container.id, &Request::Exec(Box::new(options)))?;
         match frame::read(&stream).map_err(ContainerError::Monitor)? {
-            Some((Kind::Started, _)) => Attachment::new(stream).map_err(ContainerError::Monitor),
+            Some((Kind::Started, pid)) => {
+                let attachment = Attachment::new(stream).map_err(ContainerError::Monitor)?;
+                Ok(attachment.of_process(frame::number(&pid).unwrap_or(0)))
+            }
             Some((Kind::Failed, payload)) => Err(ContainerError::start(&payload)),
             _ => Err(ContainerError::NotRunning(container.id)),
         }

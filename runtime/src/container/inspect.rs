@@ -42,12 +42,6 @@ impl Engine {
             .split_first()
             .map_or(("", &[][..]), |(path, rest)| (path, rest));
         let is_running = state.status.is_alive();
-        let mounts = config.mounts.iter().filter(|mount| {
-            // `--tmpfs` is shown in HostConfig alone.
-            let is_tmpfs = matches!(mount.source, MountSource::Tmpfs(_));
-            !(is_tmpfs && config.tmpfs.contains_key(&*mount.target.to_string_lossy()))
-        });
-        let mounts: Vec<Value> = mounts.map(|it| mount(it, self.root())).collect();
         let mut value = json!({
             "Id": id.as_str(),
             "Created": created.to_string(),
@@ -87,7 +81,7 @@ impl Engine {
                 "Name": "layerfs",
                 "Data": { "UpperDir": in_directory("upper"), "WorkDir": in_directory("work") },
             },
-            "Mounts": mounts,
+            "Mounts": self.mounts_of(config),
             "Config": container_config(config),
             "NetworkSettings": self.network_settings(container),
         });
@@ -98,6 +92,16 @@ impl Engine {
             value["Config"]["Healthcheck"] = json!(check);
         }
         value
+    }
+
+    /// Returns a container's mounts as Docker shows them.
+    pub fn mounts_of(&self, config: &Config) -> Value {
+        let mounts = config.mounts.iter().filter(|mount| {
+            // `--tmpfs` is shown in HostConfig alone.
+            let is_tmpfs = matches!(mount.source, MountSource::Tmpfs(_));
+            !(is_tmpfs && config.tmpfs.contains_key(&*mount.target.to_string_lossy()))
+        });
+        mounts.map(|it| mount(it, self.root())).collect()
     }
 
     /// Returns what the last run's health checks have found, if it has any.

@@ -200,37 +200,55 @@ impl Engine {
         filter: &ContainerFilter,
     ) -> Result<Vec<Container>, ContainerError> {
         self.bury_the_dead()?;
-        let images: Vec<String> = filter
-            .ancestors
-            .iter()
-            .filter_map(|name| self.image(name).ok())
-            .map(|image| image.id.to_string())
-            .collect();
-        let before = filter
-            .before
-            .as_deref()
-            .map(|name| self.container(name))
-            .transpose()?;
-        let since = filter
-            .since
-            .as_deref()
-            .map(|name| self.container(name))
-            .transpose()?;
+        let choice = self.choice(all, filter)?;
         let mut containers = rows::all(&self.db())?;
         containers
             .iter_mut()
             .for_each(|container| self.observe(container));
-        containers.retain(|container| {
-            !container.config.of_build
-                && (all || filter.wants_all() || container.state.status.is_alive())
-                && filter.fits(container, &images)
-                && before
-                    .as_ref()
-                    .is_none_or(|before| container.created < before.created)
-                && since
-                    .as_ref()
-                    .is_none_or(|since| container.created > since.created)
-        });
+        containers.retain(|container| choice.has(container));
         Ok(containers)
+    }
+
+    /// Returns which containers fit: of the running ones, or of all.
+    pub fn choice<'a>(
+        &self,
+        all: bool,
+        filter: &'a ContainerFilter,
+    ) -> Result<Choice<'a>, ContainerError> {
+        let images = filter.ancestors.iter();
+        let images = images.filter_map(|name| self.image(name).ok());
+        let created = |name: &Option<String>| {
+            let container = name.as_deref().map(|name| self.container(name)).transpose();
+            container.map(|it| it.map(|it| it.created))
+        };
+        Ok(Choice {
+            all: all || filter.wants_all(),
+            filter,
+            images: images.map(|image| image.id.to_string()).collect(),
+            before: created(&filter.before)?,
+            since: created(&filter.since)?,
+        })
+    }
+}
+
+/// A filter whose names are looked up.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    all: bool,
+    filter: &'a ContainerFilter,
+    /// The ids of images that a container may be made of.
+    images: Vec<String>,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+}
+
+impl Choice<'_> {
+    /// Returns whether a container is chosen.
+    pub fn has(&self, container: &Container) -> bool {
+        !container.config.of_build
+            && (self.all || container.state.status.is_alive())
+            && self.filter.fits(container, &self.images)
+            && self.before.is_none_or(|before| container.created < before)
+            && self.since.is_none_or(|since| container.created > since)
     }
 }

@@ -264,7 +264,7 @@ struct Link {
 
 impl Engine {
     /// Returns Docker's `NetworkSettings`.
-    pub(super) fn network_settings(&self, container: &Container) -> Value {
+    pub fn network_settings(&self, container: &Container) -> Value {
         let config = &container.config;
         let places = self.places_of(&container.id).unwrap_or_default();
         let mut networks = Map::new();

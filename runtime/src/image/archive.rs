@@ -20,6 +20,8 @@ use super::ImageError;
 use super::config::LARGEST_CONFIG;
 use super::rows;
 use crate::Engine;
+use crate::archive::Bound;
+use crate::archive::LONGEST_PATH;
 use crate::progress::LayerStatus;
 use crate::progress::Progress;
 use crate::progress::ProgressEvent;
@@ -38,9 +40,61 @@ pub(super) struct Contents {
     json: HashMap<String, Vec<u8>>,
     layers: HashMap<String, DiffId>,
     links: HashMap<String, String>,
+    /// Bytes of the JSON.
+    json_bytes: u64,
 }
 
 impl Contents {
+    /// Takes what is needed of an entry.
+    fn take(
+        &mut self,
+        engine: &Engine,
+        entry: &mut tar::Entry<'_, impl Read>,
+        progress: &dyn Progress,
+    ) -> Result<(), ImageError> {
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let Some(name) = normalize(&name) else {
+            return Ok(());
+        };
+        let kind = entry.header().entry_type();
+        if kind.is_symlink() || kind.is_hard_link() {
+            let target = entry.link_name_bytes().unwrap_or_default();
+            let target = String::from_utf8_lossy(&target).into_owned();
+            let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+            let full = match kind.is_symlink() && !target.starts_with('/') {
+                true => normalize(&format!("{parent}/{target}")),
+                false => normalize(&target),
+            };
+            self.links.extend(full.map(|full| (name, full)));
+            return Ok(());
+        }
+        if !kind.is_file() {
+            return Ok(());
+        }
+        let size = entry.size();
+        let mut head = Vec::with_capacity(512);
+        let read = entry.by_ref().take(512).read_to_end(&mut head);
+        read.map_err(not_an_archive)?;
+        if is_layer(&name, &head) {
+            let layer = match known_layer(engine, &name)? {
+                Some(layer) => layer,
+                None => store_layer(engine, head.as_slice().chain(entry), &name, size, progress)?,
+            };
+            self.layers.insert(name, layer);
+        } else if matches!(head.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            self.json_bytes = self.json_bytes.saturating_add(size);
+            if size > LARGEST_CONFIG || self.json_bytes > LARGEST_JSON {
+                return Err(ImageError::Archive(format!(
+                    "invalid archive: {} is too large",
+                    super::printable(&name)
+                )));
+            }
+            entry.read_to_end(&mut head).map_err(not_an_archive)?;
+            self.json.insert(name, head);
+        }
+        Ok(())
+    }
+
     /// Returns the JSON under a name, through links.
     pub(super) fn json(&self, name: &str) -> Option<&[u8]> {
         self.follow(name, |name| self.json.get(name))
@@ -64,8 +118,11 @@ impl Contents {
     }
 }
 
-/// Returns a name without `.`, `..` and empty components; nothing if it climbs out.
+/// Returns a name without `.`, `..` and empty components; nothing if it climbs out or is longer than any path.
 fn normalize(name: &str) -> Option<String> {
+    if name.len() > LONGEST_PATH {
+        return None;
+    }
     let mut parts: Vec<&str> = Vec::new();
     for part in name.split('/') {
         match part {
@@ -85,62 +142,21 @@ pub(super) fn read(
     reader: &mut dyn Read,
     progress: &dyn Progress,
 ) -> Result<Contents, ImageError> {
-    let mut archive = tar::Archive::new(decompressed(reader)?);
+    let bound = Bound::default();
+    let mut archive = tar::Archive::new(bound.reader(decompressed(reader)?));
     let mut contents = Contents::default();
-    let mut json_bytes = 0;
-    let entries = archive.entries().map_err(ImageError::Stream)?;
-    for (count, entry) in entries.enumerate() {
+    let mut entries = archive.entries().map_err(ImageError::Stream)?;
+    let mut count = 0;
+    while let Some(entry) = bound.next(&mut entries) {
         let mut entry = entry.map_err(not_an_archive)?;
-        if count >= MOST_ENTRIES {
+        count += 1;
+        if count > MOST_ENTRIES {
             return Err(ImageError::Archive(format!(
                 "invalid archive: more than {MOST_ENTRIES} entries"
             )));
         }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let Some(name) = normalize(&name) else {
-            continue;
-        };
-        let kind = entry.header().entry_type();
-        if kind.is_symlink() || kind.is_hard_link() {
-            let target = entry.link_name_bytes().unwrap_or_default();
-            let target = String::from_utf8_lossy(&target).into_owned();
-            let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
-            let full = match kind.is_symlink() && !target.starts_with('/') {
-                true => normalize(&format!("{parent}/{target}")),
-                false => normalize(&target),
-            };
-            contents.links.extend(full.map(|full| (name, full)));
-            continue;
-        }
-        if !kind.is_file() {
-            continue;
-        }
-        let size = entry.size();
-        let mut head = Vec::with_capacity(512);
-        entry
-            .by_ref()
-            .take(512)
-            .read_to_end(&mut head)
-            .map_err(not_an_archive)?;
-        if is_layer(&name, &head) {
-            if let Some(layer) = known_layer(engine, &name)? {
-                contents.layers.insert(name, layer);
-                continue;
-            }
-            let rest = head.as_slice().chain(entry);
-            let layer = store_layer(engine, rest, &name, size, progress)?;
-            contents.layers.insert(name, layer);
-        } else if matches!(head.trim_ascii_start().first(), Some(b'{' | b'[')) {
-            json_bytes += size;
-            if size > LARGEST_CONFIG || json_bytes > LARGEST_JSON {
-                return Err(ImageError::Archive(format!(
-                    "invalid archive: {} is too large",
-                    super::printable(&name)
-                )));
-            }
-            entry.read_to_end(&mut head).map_err(not_an_archive)?;
-            contents.json.insert(name, head);
-        }
+        contents.take(engine, &mut entry, progress)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(not_an_archive)?;
     }
     if contents.json.is_empty() && contents.layers.is_empty() {
         return Err(ImageError::Archive(

@@ -497,7 +497,8 @@ impl Serving {
         match self.session(number).and_then(Session::hear_stage) {
             Some(Begun::Started) => {
                 self.announce_session("exec_start", number, &[]);
-                self.tell(number, Kind::Started, b"");
+                let pid = self.session(number).map_or(0, |session| session.pid);
+                self.tell(number, Kind::Started, &pid.to_le_bytes());
             }
             Some(Begun::Failed(failure)) => {
                 self.tell(number, Kind::Failed, &failure.payload());

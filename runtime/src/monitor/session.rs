@@ -26,6 +26,8 @@ pub(super) struct Session {
     pub(super) id: String,
     /// The command line, for events.
     pub(super) command: String,
+    /// The command's process, once it is known.
+    pub(super) pid: i32,
     /// The stage's socket, until the command runs.
     pub(super) stage: Option<OwnedFd>,
     pub(super) streams: Streams,
@@ -95,6 +97,7 @@ impl Session {
             number,
             id: crate::container::ContainerId::random().to_string(),
             command: process.arguments.join(" "),
+            pid: 0,
             stage: Some(stage),
             streams,
             tty: exec.tty,
@@ -107,6 +110,11 @@ impl Session {
         let mut buffer = vec![0; message::LONGEST];
         let heard = sys::fds::receive(&stage, &mut buffer, &mut Vec::new());
         Some(match heard.map(|count| &buffer[..count]) {
+            Ok([message::CLONED, pid @ ..]) => {
+                self.pid = crate::frame::number(pid).unwrap_or(0);
+                self.stage = Some(stage);
+                return None;
+            }
             Ok([message::FAILED, code, words @ ..]) => Begun::Failed(Failure {
                 code: *code,
                 words: String::from_utf8_lossy(words).into_owned(),

@@ -4,8 +4,8 @@
 //! with one thread, which knows the container's first process and cgroup, holds nothing else, and waits for orders. It
 //! is the parent of what it clones, tells of its end, and dies with the monitor; what it cloned dies with it.
 //!
-//! An order is a number with descriptors: a file with an [`Order`] as JSON, a socket on which the stage tells of a
-//! failure (its end of file means that the command runs), and the three streams.
+//! An order is a number with descriptors: a file with an [`Order`] as JSON, a socket on which the process's id and then
+//! a failure are told (its end of file means that the command runs), and the three streams.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -96,7 +96,7 @@ impl Helper {
         }
     }
 
-    /// Has a process cloned; returns the socket on which its stage tells of a failure.
+    /// Has a process cloned; returns the socket on which its id is told, and by its stage a failure.
     pub(crate) fn order(
         &self,
         number: u32,
@@ -254,6 +254,9 @@ fn clone(
                 let _ = sys::process::wait(pidfd.as_fd());
                 return Err(failed("join the cgroup")(io::Error::other(error)));
             }
+            let [a, b, c, d] = pid.to_le_bytes();
+            let told = sys::fds::send(stage, &[message::CLONED, a, b, c, d], &[]);
+            told.map_err(failed("tell of the command"))?;
             rustix::io::write(&say_go, &[message::GO]).map_err(failed("let the command go"))?;
             Ok(pidfd)
         }

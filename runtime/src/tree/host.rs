@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -316,17 +315,16 @@ impl Tree for HostTree {
         )?)
     }
 
-    fn remove(&self, directory: &OwnedFd, name: &[u8]) -> io::Result<()> {
+    fn unlink(&self, directory: &OwnedFd, name: &[u8]) -> io::Result<bool> {
         match rustix::fs::unlinkat(directory, os(name), AtFlags::empty()) {
-            Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {}
-            removed => return Ok(removed?),
+            Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => Ok(false),
+            removed => Ok(removed.map(|()| true)?),
         }
-        let inner = self.child(directory, name)?;
-        for name in self.names(&inner)? {
-            self.remove(&inner, &name)?;
-        }
+    }
+
+    fn remove_directory(&self, directory: &OwnedFd, name: &[u8]) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(
-            directory.as_fd(),
+            directory,
             os(name),
             AtFlags::REMOVEDIR,
         )?)

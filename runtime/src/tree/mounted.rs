@@ -265,6 +265,20 @@ impl Tree for MountedTree {
         }
     }
 
+    fn unlink(&self, directory: &Node, name: &[u8]) -> io::Result<bool> {
+        match &directory.at {
+            At::Union(node) => self.union.unlink(node, name),
+            At::Mount(mount, node) => self.writable(*mount)?.unlink(node, name),
+        }
+    }
+
+    fn remove_directory(&self, directory: &Node, name: &[u8]) -> io::Result<()> {
+        match &directory.at {
+            At::Union(node) => self.union.remove_directory(node, name),
+            At::Mount(mount, node) => self.writable(*mount)?.remove_directory(node, name),
+        }
+    }
+
     fn remove(&self, directory: &Node, name: &[u8]) -> io::Result<()> {
         let path = [directory.path.as_slice(), b"/", name].concat();
         let inside = [path.as_slice(), b"/"].concat();

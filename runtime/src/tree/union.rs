@@ -218,15 +218,14 @@ impl Tree for UnionTree {
         Ok(())
     }
 
-    fn remove(&self, directory: &Held, name: &[u8]) -> io::Result<()> {
+    fn unlink(&self, directory: &Held, name: &[u8]) -> io::Result<bool> {
         match self.0.unlink(directory.ino, name) {
-            Err(Errno::EISDIR) => {}
-            removed => return Ok(removed?),
+            Err(Errno::EISDIR) => Ok(false),
+            removed => Ok(removed.map(|()| true)?),
         }
-        let inner = self.child(directory, name)?;
-        for name in self.names(&inner)? {
-            self.remove(&inner, &name)?;
-        }
+    }
+
+    fn remove_directory(&self, directory: &Held, name: &[u8]) -> io::Result<()> {
         Ok(self.0.rmdir(directory.ino, name)?)
     }
 }
