@@ -293,7 +293,7 @@ pub enum ContainerError {
     #[error("state.db: {0}")]
     Database(#[from] rusqlite::Error),
     /// The system refused something on a file of the engine.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", crate::image::words(source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -45,6 +45,8 @@ pub struct CopyOptions {
     pub archive: bool,
     /// Whether a source that is a link stands for what it leads to.
     pub follow_link: bool,
+    /// Whether [`Engine::extract_to_container`] replaces a directory by what is none, and the other way round.
+    pub replaces: bool,
 }
 
 /// What a path of a container leads to.
@@ -531,6 +533,7 @@ impl Engine {
         let unpack = Unpack {
             owner: (!options.archive).then_some((0, 0)),
             follow_in: Some(to),
+            replaces: options.replaces,
             most: Some(&most),
         };
         with_tree!(self, opened, |tree| {

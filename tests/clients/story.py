@@ -62,6 +62,12 @@ assert (stat["name"], stat["size"], stat["mode"] & 0o777) == ("sent", 5, 0o640),
 with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
     assert tar.extractfile("sent").read() == b"bytes"
 assert {"Path": "/tmp/sent", "Kind": 1} in container.diff()
+container.exec_run("mkdir -p /var/sent/deep")
+url = client.api._url("/containers/{0}/archive", container.id)
+refused = client.api._put(url, params={"path": "/var", "noOverwriteDirNonDir": 1}, data=buffer.getvalue())
+assert not refused.ok and "cannot overwrite directory" in refused.text, refused.text
+assert container.put_archive("/var", buffer.getvalue())
+assert container.exec_run("cat /var/sent").output == b"bytes"
 
 # What is going on.
 assert any("sleep" in row[-1] or "sh" in row[-1] for row in container.top()["Processes"])

@@ -44,6 +44,13 @@ fn testcontainers_starts_what_tests_need() {
     tell(&Server::of_docker(), "testcontainers_story.py");
 }
 
+#[test]
+fn streams_are_attached_over_websockets() {
+    let ply = Ply::with_busybox();
+    tell(&Server::start(&ply), "websocket_story.py");
+    tell(&Server::of_docker(), "websocket_story.py");
+}
+
 const COMPOSITION: &str = r#"
 version: "2.4"
 services:

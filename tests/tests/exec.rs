@@ -270,3 +270,37 @@ fn what_cannot_be_executed_is_said_as_docker_says_it() {
     // A heading, the container's command, and this one's shell and ps.
     assert_eq!(sh(&ply, &[], "ps > /ps; wc -l < /ps"), "4");
 }
+
+#[test]
+fn commands_that_end_at_once_are_told_of_all_the_same() {
+    let ply = Ply::with_busybox();
+    ply.run(&[
+        "run",
+        "-d",
+        "--name",
+        "c1",
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    for number in 0..100 {
+        let code = number % 3;
+        let said = ply.run(&[
+            "exec",
+            "c1",
+            "sh",
+            "-c",
+            &format!("echo {number}; exit {code}"),
+        ]);
+        assert_eq!(
+            (said.code, said.out),
+            (code, format!("{number}\n")),
+            "{}",
+            said.err
+        );
+    }
+    ply.remove_all();
+}

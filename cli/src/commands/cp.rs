@@ -50,6 +50,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     let options = CopyOptions {
         archive: args.archive,
         follow_link: args.follow_link,
+        replaces: false,
     };
     let (source, target) = (split(&args.source), split(&args.target));
     if source.1.is_empty() {

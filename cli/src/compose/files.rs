@@ -101,7 +101,7 @@ impl Composition<'_> {
         let bytes = archive.into_inner().map_err(CommandError::failed)?;
         let options = CopyOptions {
             archive: true,
-            follow_link: false,
+            ..CopyOptions::default()
         };
         self.engine
             .extract_to_container(member.id(), b"/", &options, &mut bytes.as_slice())

@@ -3,6 +3,7 @@
 use std::io;
 use std::io::Read;
 use std::net::Shutdown;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use runtime::attach::Attachment;
@@ -16,6 +17,9 @@ use crate::detach_keys::DetachKeys;
 
 /// How much input is passed on at once.
 const BUFFER: usize = 16 << 10;
+
+/// How long the client of a WebSocket has to close it.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A client at a container's streams.
 #[derive(Debug)]
@@ -69,6 +73,9 @@ impl Client {
     pub(super) fn close(&self) {
         if let Form::WebSocket = self.form {
             websocket::send_close(&self.socket);
+            // It answers with the same, section 7.1.2 of RFC 6455, and is to be able to.
+            self.socket.shutdown(Shutdown::Write);
+            self.socket.wait_until_gone(FAREWELL);
         }
         self.socket.shutdown(Shutdown::Both);
     }

@@ -41,14 +41,23 @@ impl Socket {
         self.polled(
             PollFlags::RDHUP,
             PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR,
-            true,
+            Some(Duration::ZERO),
         )
+    }
+
+    /// Waits until the client has closed its end, but not for long.
+    pub(super) fn wait_until_gone(&self, patience: Duration) {
+        self.polled(
+            PollFlags::RDHUP,
+            PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR,
+            Some(patience),
+        );
     }
 
     /// Returns whether both directions have ended.
     pub(super) fn has_hung_up(&self) -> bool {
         let ended = PollFlags::HUP | PollFlags::ERR;
-        self.polled(PollFlags::empty(), ended, true)
+        self.polled(PollFlags::empty(), ended, Some(Duration::ZERO))
     }
 
     /// Waits until both directions have ended.
@@ -56,17 +65,14 @@ impl Socket {
         while !self.polled(
             PollFlags::empty(),
             PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL,
-            false,
+            None,
         ) {}
     }
 
-    fn polled(&self, asked: PollFlags, wanted: PollFlags, at_once: bool) -> bool {
+    fn polled(&self, asked: PollFlags, wanted: PollFlags, patience: Option<Duration>) -> bool {
         let mut polled = [PollFd::new(&*self.0, asked)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let _ = rustix::event::poll(&mut polled, at_once.then_some(&now));
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        let _ = rustix::event::poll(&mut polled, patience.as_ref());
         polled[0].revents().intersects(wanted)
     }
 }

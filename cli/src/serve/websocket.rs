@@ -44,6 +44,10 @@ fn send_frame(mut socket: &Socket, opcode: u8, payload: &[u8]) -> io::Result<()>
     let mut frame = vec![0x80 | opcode];
     match payload.len() {
         length @ ..126 => frame.push(length as u8),
+        length @ ..=0xffff => {
+            frame.push(126);
+            frame.extend((length as u16).to_be_bytes());
+        }
         length => {
             frame.push(127);
             frame.extend((length as u64).to_be_bytes());
@@ -58,9 +62,8 @@ pub(super) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
     send_frame(socket, BINARY, bytes)
 }
 
-/// Says that nothing more comes.
+/// Says that nothing more comes. Who has gone needs no farewell.
 pub(super) fn send_close(socket: &Socket) {
-    // Whoever has gone needs no farewell.
     let _ = send_frame(socket, CLOSE, &1000u16.to_be_bytes());
 }
 
@@ -129,7 +132,10 @@ impl<R: Read> Read for Messages<'_, R> {
         while self.left == 0 {
             match self.begin()? {
                 CONTINUATION | TEXT | BINARY => {}
-                CLOSE => return Ok(0),
+                CLOSE => {
+                    send_close(self.socket);
+                    return Ok(0);
+                }
                 control => {
                     let mut payload = vec![0; self.left as usize];
                     let mut filled = 0;

@@ -62,16 +62,33 @@ impl Union {
         ino: Ino,
         data: Data,
     ) -> Result<(), Errno> {
-        let upper = self.upper()?;
-        let node = table.get(ino)?;
-        if node.in_upper {
+        self.upper()?;
+        // The parents come first, from the top; they may be more than a stack of calls could hold.
+        let mut parents = Vec::new();
+        let mut at = table.get(ino)?;
+        if at.in_upper {
             return Ok(());
         }
+        while !at.unlinked {
+            let parent = at.parent;
+            at = table.get(parent)?;
+            if at.in_upper {
+                break;
+            }
+            parents.push(parent);
+        }
+        for parent in parents.into_iter().rev() {
+            self.copy_up_one(table, parent, Data::Kept)?;
+        }
+        self.copy_up_one(table, ino, data)
+    }
+
+    /// Brings a node up whose parent is in the upper, unless it has no name any more.
+    fn copy_up_one(&self, table: &mut Table, ino: Ino, data: Data) -> Result<(), Errno> {
+        let upper = self.upper()?;
+        let node = table.get(ino)?;
         let lower = node.lower.ok_or(Errno::ESTALE)?;
         let (parent, name, unlinked) = (node.parent, node.name.clone(), node.unlinked);
-        if !unlinked {
-            self.copy_up(table, parent)?;
-        }
         table.names_changed(parent);
         let meta = self.stack.meta(lower);
         let built = match table.get_mut(ino)?.take_built() {

@@ -232,28 +232,35 @@ impl Union {
 
     /// Opens a directory of the upper, by descriptors from the upper's root down.
     pub(super) fn directory_fd(&self, table: &mut Table, ino: Ino) -> Result<Arc<OwnedFd>, Errno> {
-        if ino == Ino::ROOT {
-            return Ok(self.upper()?.root());
+        // Those on the way that are not open, the innermost first: more, perhaps, than a stack of calls could hold.
+        let mut closed = Vec::new();
+        let mut at = ino;
+        let mut directory = loop {
+            if at == Ino::ROOT {
+                break self.upper()?.root();
+            }
+            if let Some(open) = table.directories.get(&at) {
+                break open.clone();
+            }
+            let node = table.get(at)?;
+            if let Some(orphan) = &node.orphan {
+                break orphan.clone();
+            }
+            closed.push((at, node.name.clone()));
+            at = node.parent;
+        };
+        for (ino, name) in closed.into_iter().rev() {
+            let opened = rustix::fs::openat2(
+                &directory,
+                &name[..],
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+            )?;
+            directory = Arc::new(opened);
+            table.directories.put(ino, directory.clone());
         }
-        if let Some(open) = table.directories.get(&ino) {
-            return Ok(open.clone());
-        }
-        let node = table.get(ino)?;
-        if let Some(orphan) = &node.orphan {
-            return Ok(orphan.clone());
-        }
-        let (parent, name) = (node.parent, node.name.clone());
-        let parent = self.directory_fd(table, parent)?;
-        let opened = rustix::fs::openat2(
-            &parent,
-            &name[..],
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-        )?;
-        let opened = Arc::new(opened);
-        table.directories.put(ino, opened.clone());
-        Ok(opened)
+        Ok(directory)
     }
 
     /// Returns where in the upper the node is.

@@ -110,7 +110,7 @@ impl Upper {
         for entry in fs::read_dir(work.join("tmp"))? {
             let path = entry?.path();
             if path.is_dir() && !path.is_symlink() {
-                fs::remove_dir_all(&path)?;
+                crate::store::remove_tree(&path)?;
             } else {
                 fs::remove_file(&path)?;
             }

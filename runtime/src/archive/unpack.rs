@@ -46,6 +46,8 @@ pub(crate) struct Unpack<'a> {
     /// The directory's path in the tree, if links on the way to an entry are to be followed in it: an archive made by
     /// hand may count on `/bin` being one. An archive that a container had a say in is never let through a link.
     pub(crate) follow_in: Option<&'a [u8]>,
+    /// Whether a directory may give way to what is none, and the other way round.
+    pub(crate) replaces: bool,
     /// How much it may bring, if that is bounded; what it has brought is subtracted.
     pub(crate) most: Option<&'a Cell<Most>>,
 }
@@ -319,7 +321,7 @@ impl<'a, T: Tree> Unpacker<'a, T> {
         };
         let shown = String::from_utf8_lossy(path);
         match (there, kind.is_dir()) {
-            (Some(Kind::Directory), false) => {
+            (Some(Kind::Directory), false) if !self.options.replaces => {
                 return Err(Refused::Words(format!(
                     "cannot overwrite directory {shown:?} with non-directory"
                 )));
@@ -328,7 +330,7 @@ impl<'a, T: Tree> Unpacker<'a, T> {
                 let node = self.tree.child(&parent, name).map_err(Refused::Entry)?;
                 return self.make_directory(&node, &names, metadata);
             }
-            (Some(_), true) if !matches!(there, Some(Kind::Symlink)) => {
+            (Some(other), true) if other != Kind::Symlink && !self.options.replaces => {
                 return Err(Refused::Words(format!(
                     "cannot overwrite non-directory {shown:?} with directory"
                 )));

@@ -522,6 +522,7 @@ impl Transfer {
             owner,
             follow_in: Some(&path),
             most: Some(most),
+            ..Unpack::default()
         };
         let decoded = compression::decoded(from).map_err(failed())?;
         archive::unpack(tree, &directory, decoded, &options)

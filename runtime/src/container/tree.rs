@@ -245,8 +245,15 @@ impl Engine {
     fn changes_while_running(&self, container: &Container) -> Result<Vec<Change>, ContainerError> {
         let stream = self.ask(&container.id, &Request::Changes)?;
         let answer = frame::read(&stream).map_err(ContainerError::Monitor)?;
-        let Some((Kind::Done, payload)) = answer else {
-            return Err(ContainerError::NotRunning(container.id.clone()));
+        let payload = match answer {
+            Some((Kind::Done, payload)) => payload,
+            Some((Kind::Failed, payload)) => {
+                let error = ContainerError::start(&payload).to_string();
+                return Err(ContainerError::io(&container.name)(std::io::Error::other(
+                    error,
+                )));
+            }
+            _ => return Err(ContainerError::NotRunning(container.id.clone())),
         };
         let changes: Vec<(char, Vec<u8>)> = serde_json::from_slice(&payload)
             .map_err(|error| ContainerError::Monitor(error.into()))?;

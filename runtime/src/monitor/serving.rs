@@ -551,7 +551,10 @@ impl Serving {
 
     /// Passes on what the session's command has said and how it ended.
     fn end_session(&mut self, number: u32, code: i32) {
-        self.hear_stage(number);
+        // Its stage has closed the socket.
+        while self.session(number).is_some_and(|it| it.stage.is_some()) {
+            self.hear_stage(number);
+        }
         for output in [0, 1] {
             let mut reads = 0;
             while reads < LAST_READS && self.read_session(number, output) {
@@ -832,9 +835,14 @@ impl Serving {
                 self.clients[at].send_with(Kind::Done, &[self.parts.pidfd.as_fd()]);
             }
             Request::Changes => {
-                let changes = self.parts.union.changes().map_err(io::Error::from)?;
+                let changes = match self.parts.union.changes() {
+                    Ok(changes) => changes.into_iter(),
+                    Err(error) => {
+                        self.reply(at, Err(error.into()));
+                        return Ok(());
+                    }
+                };
                 let changes: Vec<(char, Vec<u8>)> = changes
-                    .into_iter()
                     .map(|change| (crate::container::letter(change.kind), change.path))
                     .collect();
                 self.clients[at].send(Kind::Done, &serde_json::to_vec(&changes)?);
@@ -848,7 +856,7 @@ impl Serving {
         match done {
             Ok(()) => self.clients[at].send(Kind::Done, b""),
             Err(error) => {
-                let words = format!("\u{1}{error}");
+                let words = format!("\u{1}{}", crate::image::words(&error));
                 self.clients[at].send(Kind::Failed, words.as_bytes());
             }
         }

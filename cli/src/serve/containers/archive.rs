@@ -20,6 +20,7 @@ const STAT: &str = "X-Docker-Container-Path-Stat";
 const OPTIONS: CopyOptions = CopyOptions {
     archive: true,
     follow_link: false,
+    replaces: false,
 };
 
 fn path(exchange: &Exchange<'_>) -> Result<String, ApiError> {
@@ -100,9 +101,13 @@ pub(in crate::serve) fn cut_off_if_failed<E: std::fmt::Display>(
 
 pub(super) fn put(server: &Server, exchange: &mut Exchange<'_>, name: &str) -> Answer {
     let path = path(exchange)?;
+    let options = CopyOptions {
+        replaces: !exchange.request.query.is_true("noOverwriteDirNonDir"),
+        ..OPTIONS
+    };
     let mut input = runtime::image::decompressed(&mut exchange.body)?;
     server
         .engine()
-        .extract_to_container(name, path.as_bytes(), &OPTIONS, &mut input)?;
+        .extract_to_container(name, path.as_bytes(), &options, &mut input)?;
     Ok(Reply::Empty(200))
 }
