@@ -1,5 +1,6 @@
-//! The engine's API: how many times a second `GET /containers/json` is answered with 100 containers, by `ply serve` and
-//! by Docker's engine in turns, and what memory `ply serve` has before and after 100,000 requests.
+//! The engine's API: how many times a second `GET /containers/json` is answered with 100 containers that run, by
+//! `ply serve`
+//! and by Docker's engine in turns, and what memory `ply serve` has before and after 100,000 requests.
 //!
 //! `cargo run --release -p benches --bin api`, as root, beside a built `ply`. It wants Debian's `docker.io` and
 //! `busybox-static`.
@@ -98,13 +99,15 @@ fn main() {
         for number in 0..CONTAINERS {
             let name = format!("c{number}");
             let command = [
-                "create",
+                "run",
+                "-d",
                 "--name",
                 &name,
                 "--network",
                 "none",
                 "busybox",
-                "true",
+                "sleep",
+                "100000",
             ];
             server.docker(&command).ok();
         }
@@ -126,5 +129,6 @@ fn main() {
     let before = memory(ours.pid());
     rate(&ours, MANY, Duration::MAX);
     let after = memory(ours.pid());
+    ply.remove_all();
     println!("\n`ply serve` has {before} KiB of its own, and {after} KiB after {MANY} requests.");
 }
