@@ -44,8 +44,8 @@ impl CommandError {
         CommandError::with_code(error.exit_code(), format_args!("ply: {error}"))
     }
 
-    /// Returns the error as Docker's `create` tells it, with 1 where `run` ends with 125.
-    pub(crate) fn of_create(self) -> CommandError {
+    /// Returns the error as Docker's `create` and `exec` tell it: without our name and with 1, where `run` ends with 125.
+    pub(crate) fn plain(self) -> CommandError {
         let message = self.message.strip_prefix("ply: ");
         CommandError::failed(message.unwrap_or(&self.message))
     }

@@ -1,6 +1,5 @@
 //! The engine's API: how many times a second `GET /containers/json` is answered with 100 containers that run, by
-//! `ply serve`
-//! and by Docker's engine in turns, and what memory `ply serve` has before and after 100,000 requests.
+//! `ply serve` and by Docker's engine in turns, and what memory `ply serve` has before and after 100,000 requests.
 //!
 //! `cargo run --release -p benches --bin api`, as root, beside a built `ply`. It wants Debian's `docker.io` and
 //! `busybox-static`.

@@ -24,10 +24,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     let id = args
         .container
         .create(&engine, || engine.create_container(&options))
-        .map_err(CommandError::of_create)?;
+        .map_err(CommandError::plain)?;
     args.container
         .write_cidfile(id.as_str())
-        .map_err(CommandError::of_create)?;
+        .map_err(CommandError::plain)?;
     outln!("{id}");
     Ok(ExitCode::SUCCESS)
 }

@@ -68,7 +68,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     let detach_keys = DetachKeys::parse(args.detach_keys.as_deref())?;
     let stdin = args.interactive && !args.detach;
     interaction::check_terminal(args.tty, stdin)?;
-    let mut env = environment(&args.env_file, &[]).map_err(CommandError::of_create)?;
+    let mut env = environment(&args.env_file, &[]).map_err(CommandError::plain)?;
     env.extend(environment(&[], &args.env)?);
     let options = ExecOptions {
         env,
