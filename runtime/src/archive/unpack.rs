@@ -587,6 +587,7 @@ mod tests {
             owner: Some((owner, rustix::process::getegid().as_raw())),
             follow_in: None,
             most: Some(&most),
+            ..Unpack::default()
         };
         let done = unpack(&tree, &top, archive, &options);
         let left = done.map(|_| most.get()).map_err(|error| error.to_string());

@@ -78,10 +78,7 @@ impl Follower {
             match self.engine.living(&container.id) {
                 Some(alive) => living.push((container.id.clone(), alive)),
                 // Somebody starts or removes it just now; if they are killed, nothing will tell.
-                None => {
-                    is_settled &=
-                        !matches!(container.state.status, Status::Running | Status::Removing)
-                }
+                None => is_settled &= is_at_rest(container),
             }
             self.engine.observe(container);
         }
@@ -92,6 +89,15 @@ impl Follower {
             containers: Arc::clone(&containers),
         });
         Ok(containers)
+    }
+}
+
+/// Whether the next change of a container that does not live is one of its row.
+fn is_at_rest(container: &Container) -> bool {
+    match container.state.status {
+        Status::Created => true,
+        Status::Exited => !container.config.auto_remove,
+        _ => false,
     }
 }
 

@@ -2,9 +2,15 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::fs::AtFlags;
+use rustix::fs::Dir;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
+use rustix::fs::Stat;
 
 use super::Container;
 use super::ContainerError;
@@ -12,6 +18,7 @@ use super::ContainerFilter;
 use crate::Engine;
 use crate::image::Image;
 use crate::image::ImageFilter;
+use crate::sys::fds::open_resolved;
 
 /// What there is, and what a prune would take away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,20 +96,46 @@ impl Engine {
     }
 }
 
-/// Adds up the files below a directory that nobody but the engine reaches; several names of one file count once, and
-/// holes nothing.
+/// Adds up the files below a directory; several names of one file count once, and holes nothing. Containers may change it
+/// meanwhile: links are not followed, and what cannot be reached (any more, or by a path that is too long) is not counted.
 pub(crate) fn size_of(directory: &Path, seen: &mut HashSet<u64>) -> u64 {
-    const BLOCK: u64 = 512;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open(directory, flags, Mode::empty()) else {
+        return 0;
+    };
     let mut size = 0;
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let Ok(metadata) = entry.metadata() else {
+    let mut left = vec![b".".to_vec()];
+    while let Some(path) = left.pop() {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let Ok(opened) = open_resolved(&root, &*path, flags, resolve) else {
             continue;
         };
-        if metadata.is_dir() {
-            size += size_of(&entry.path(), seen);
-        } else if metadata.is_file() && (metadata.nlink() == 1 || seen.insert(metadata.ino())) {
-            size += metadata.len().min(metadata.blocks() * BLOCK);
+        let Ok(entries) = Dir::read_from(&opened) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Ok(stat) = rustix::fs::statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => left.push([&path, &b"/"[..], name.to_bytes()].concat()),
+                FileType::RegularFile if stat.st_nlink == 1 || seen.insert(stat.st_ino) => {
+                    size += taken(&stat);
+                }
+                _ => {}
+            }
         }
     }
     size
+}
+
+/// Returns the bytes of a file, or those of its blocks if there are holes.
+fn taken(stat: &Stat) -> u64 {
+    const BLOCK: u64 = 512;
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    number(stat.st_size).min(number(stat.st_blocks) * BLOCK)
 }
