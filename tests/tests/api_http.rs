@@ -704,7 +704,7 @@ fn a_further_command_is_told_of_with_its_process() {
     let exec = inspect();
     assert_eq!(exec["Running"], true);
     let command = std::fs::read(format!("/proc/{}/cmdline", exec["Pid"])).expect("it runs");
-    assert_eq!(command, b"sleep\0777\0");
+    assert_eq!(command, b"sleep\x00777\x00");
     kill_9(i32::try_from(exec["Pid"].as_i64().expect("a pid")).expect("a pid"));
     eventually("the end", || inspect()["ExitCode"] == 137);
     ply.remove_all();
