@@ -94,7 +94,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             let name = context(ContextKind::InvalidSubcommand);
             (
                 1,
-                format!("ply: '{name}' is not a ply command.\nSee 'ply --help'"),
+                match command().strip_prefix("ply ") {
+                    Some(verb) => format!("unknown command: \"ply {verb} {name}\""),
+                    None => format!("ply: '{name}' is not a ply command.\nSee 'ply --help'"),
+                },
             )
         }
         ErrorKind::MissingRequiredArgument => {

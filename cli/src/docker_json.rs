@@ -2,6 +2,7 @@
 
 mod event;
 mod info;
+mod shared;
 mod status;
 mod version;
 mod volume;
@@ -9,6 +10,7 @@ mod volume;
 pub(crate) use event::event;
 pub(crate) use info::info;
 pub(crate) use info::total_memory;
+pub(crate) use shared::shared_sizes;
 pub(crate) use status::command_words;
 pub(crate) use status::status_words;
 pub(crate) use version::version;

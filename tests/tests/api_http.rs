@@ -534,6 +534,23 @@ fn containers_are_made_as_clients_ask_in_their_own_ways() {
     );
     let refused = create("many", &body);
     assert!(refused.contains("too many ports"), "{refused}");
+    // A client that is told 404 would pull the image.
+    for missing in [
+        r#""VolumesFrom":["nosuch"]"#,
+        r#""NetworkMode":"container:nosuch""#,
+        r#""PidMode":"container:nosuch""#,
+        r#""IpcMode":"container:nosuch""#,
+    ] {
+        let body = format!(r#"{{"Image":"busybox","HostConfig":{{{missing}}}}}"#);
+        let refused = create("missing", &body);
+        assert!(
+            refused.starts_with("HTTP/1.1 400") && refused.contains("No such container: nosuch"),
+            "{refused}"
+        );
+    }
+    // What images share is counted once.
+    let usage = json(&server, "GET", "/system/df?type=image", "");
+    assert_eq!(usage["Images"][0]["SharedSize"], 0, "{usage}");
     ply.remove_all();
 }
 

@@ -1158,3 +1158,97 @@ fn a_build_has_what_its_service_asks_for() {
         .compose(&["build"])
         .fails(1, "agent.sock: no such file or directory");
 }
+
+#[test]
+fn what_cannot_start_is_told_in_the_foreground_too() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        "services:\n  x: {image: busybox, network_mode: none, command: nosuchcmd}\n",
+    )]);
+    for _ in 0..5 {
+        let up = situation.compose(&["up"]);
+        assert_eq!(up.code, 1, "{up:?}");
+        assert!(up.err.contains("\"nosuchcmd\""), "{up:?}");
+        situation.compose(&["down"]).ok();
+    }
+}
+
+#[test]
+fn scripts_find_ports_scale_services_and_start_without_files() {
+    let port = tests::free_port();
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!(
+            "services:\n  web:\n    {IDLE}    ports: ['{port}:80']\n    expose: ['90']\n  worker:\n    {IDLE}"
+        ),
+    )]);
+    situation.compose(&["up", "-d"]).ok();
+    let again = situation.compose(&["up", "-d"]);
+    assert!(
+        again.err.contains("Container app-web-1  Running"),
+        "{again:?}"
+    );
+    assert_eq!(
+        situation.compose(&["port", "web", "80"]).ok(),
+        format!("0.0.0.0:{port}")
+    );
+    situation
+        .compose(&["port", "web", "81"])
+        .fails(1, "no port 81/tcp for container app-web-1");
+    let web = situation.compose(&["ps", "--format", "json", "web"]);
+    let web: serde_json::Value = serde_json::from_str(web.ok()).expect("JSON");
+    let publisher = |url: &str, target: u16, published: u16| serde_json::json!({"URL": url, "TargetPort": target, "PublishedPort": published, "Protocol": "tcp"});
+    assert_eq!(
+        web["Publishers"],
+        serde_json::json!([
+            publisher("", 90, 0),
+            publisher("0.0.0.0", 80, port),
+            publisher("::", 80, port)
+        ])
+    );
+    situation.compose(&["scale", "worker=3"]).ok();
+    let workers = || {
+        situation
+            .compose(&["ps", "-q", "worker"])
+            .out
+            .lines()
+            .count()
+    };
+    assert_eq!(workers(), 3);
+    situation.compose(&["scale", "worker=1"]).ok();
+    assert_eq!(workers(), 1);
+    situation
+        .compose(&["scale", "worker"])
+        .fails(1, "invalid scale specifier: worker");
+    situation.compose(&["stop", "web"]).ok();
+    assert!(
+        situation
+            .ply
+            .run(&["compose", "ls"])
+            .ok()
+            .contains("running(1) ")
+    );
+    assert!(
+        situation
+            .ply
+            .run(&["compose", "ls", "-a"])
+            .ok()
+            .contains("exited(1), running(1)")
+    );
+    // Where its files are not.
+    situation.ply.run(&["compose", "-p", "app", "start"]).ok();
+    assert_eq!(
+        situation.ply.inspect("app-web-1", "{{.State.Status}}"),
+        "running"
+    );
+    situation
+        .compose(&["down", "nosuch"])
+        .fails(1, "no such service: nosuch");
+    situation
+        .compose(&["run", "--nosuch=1", "web", "true"])
+        .fails(125, "unknown flag: --nosuch");
+    situation
+        .compose(&["nosuch"])
+        .fails(1, "unknown command: \"ply compose nosuch\"");
+    situation.compose(&["down"]).ok();
+}

@@ -389,3 +389,59 @@ fn the_disk_s_use_is_shown_of_each_thing_and_prunes_can_be_narrowed() {
     ply.run(&["system", "prune", "-f", "--filter", "nosuch=1"])
         .fails(1, "invalid filter 'nosuch'");
 }
+
+#[test]
+fn everyday_mistakes_are_named() {
+    let ply = Ply::with_busybox();
+    let file = ply.path("file");
+    std::fs::write(&file, "text").expect("written");
+    let (file, directory) = (file.to_string_lossy(), ply.directory("here"));
+    let none = ["run", "--rm", "--network", "none"];
+    for mount in [
+        format!("{file}:/etc"),
+        format!("{}:/etc/passwd", directory.display()),
+    ] {
+        let run = ply.run(&[&none[..], &["-v", &mount, "busybox", "true"]].concat());
+        run.fails(125, "trying to mount a directory onto a file");
+    }
+    std::fs::write(directory.join("found"), "").expect("written");
+    let mut relative = ply.command(
+        &[
+            &none[..],
+            &[
+                "--mount",
+                "type=bind,src=./here,dst=/d",
+                "busybox",
+                "ls",
+                "/d",
+            ],
+        ]
+        .concat(),
+    );
+    let relative = relative
+        .current_dir(ply.path("."))
+        .output()
+        .expect("it runs");
+    assert_eq!(
+        String::from_utf8_lossy(&relative.stdout),
+        "found\n",
+        "{relative:?}"
+    );
+    let warned = ply.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "-p",
+        "80:80",
+        "busybox",
+        "true",
+    ]);
+    assert_eq!(warned.code, 0);
+    assert_eq!(
+        warned.err,
+        "WARNING: Published ports are discarded when using host network mode\n"
+    );
+    ply.run(&["run", "--rm", "--link", "a:b:c", "busybox", "true"])
+        .fails(125, "bad format for links: a:b:c");
+}

@@ -16,17 +16,17 @@ use crate::interaction::Outcome;
 pub(crate) struct Args {
     /// Keys that leave the container running
     #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<String>,
+    pub(super) detach_keys: Option<String>,
     /// Do not attach to the input
     #[arg(long)]
-    no_stdin: bool,
+    pub(super) no_stdin: bool,
     /// Pass signals on to the container
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set)]
-    sig_proxy: bool,
+    pub(super) sig_proxy: bool,
     /// The container
     #[arg(value_name = "CONTAINER")]
-    container: String,
+    pub(super) container: String,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {

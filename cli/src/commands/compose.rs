@@ -1,5 +1,6 @@
 //! `ply compose`: the verbs on projects, one file each.
 
+mod attach;
 mod build;
 mod config;
 mod containers;
@@ -17,6 +18,7 @@ mod pull;
 mod push;
 mod rm;
 mod run;
+mod scale;
 mod start;
 mod stats;
 mod stop;
@@ -95,6 +97,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Attach(attach::Args),
     Build(build::Args),
     Config(config::Args),
     Cp(cp::Args),
@@ -114,6 +117,7 @@ enum Command {
     Restart(stop::RestartArgs),
     Rm(rm::Args),
     Run(Box<run::Args>),
+    Scale(scale::Args),
     Start(start::Args),
     Stats(stats::Args),
     Stop(stop::Args),
@@ -133,11 +137,11 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     }
     let is_refused = matches!(
         args.command,
-        Command::Cp(_) | Command::Exec(_) | Command::Push(_) | Command::Run(_)
+        Command::Attach(_) | Command::Cp(_) | Command::Exec(_) | Command::Push(_) | Command::Run(_)
     );
     if args.dry_run && is_refused {
         return Err(CommandError::failed(
-            "--dry-run: there is nothing to tell of cp, exec, push and run but what they do",
+            "--dry-run: there is nothing to tell of attach, cp, exec, push and run but what they do",
         ));
     }
     let access = Access {
@@ -160,6 +164,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         context,
     };
     match args.command {
+        Command::Attach(args) => attach::run(args, &access),
         Command::Build(args) => build::run(args, &access),
         Command::Config(args) => config::run(args, &access),
         Command::Cp(args) => cp::run(args, &access),
@@ -179,6 +184,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         Command::Restart(args) => stop::restart(args, &access),
         Command::Rm(args) => rm::run(args, &access),
         Command::Run(args) => run::run(*args, &access),
+        Command::Scale(args) => scale::run(args, &access),
         Command::Start(args) => start::run(args, &access),
         Command::Stats(args) => stats::run(args, &access),
         Command::Stop(args) => stop::run(args, &access),

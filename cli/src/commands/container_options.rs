@@ -320,7 +320,7 @@ impl ContainerOptions {
                 .iter()
                 .map(|option| with_profile(option))
                 .collect::<Result<_, _>>()?,
-            mounts: self.mount.clone(),
+            mounts: self.mount.iter().map(from_here).collect::<Result<_, _>>()?,
             devices: self.device.clone(),
             device_cgroup_rules: self.device_cgroup_rule.clone(),
             pid_mode: self.pid.clone().unwrap_or_default(),
@@ -509,6 +509,23 @@ impl ContainerOptions {
             )
         })
     }
+}
+
+/// Tells of what is asked for in vain.
+pub(super) fn tell_warnings(options: &CreateOptions) {
+    for warning in options.warnings() {
+        eprintln!("WARNING: {warning}");
+    }
+}
+
+/// Returns a mount whose source is as absolute as the command line lets it be: `.` and `./x` begin where we are.
+fn from_here(mount: &MountSpec) -> Result<MountSpec, CommandError> {
+    let mut mount = mount.clone();
+    if mount.kind == "bind" && (mount.source == "." || mount.source.starts_with("./")) {
+        let path = std::path::absolute(&mount.source).map_err(CommandError::failed)?;
+        mount.source = path.to_string_lossy().into_owned();
+    }
+    Ok(mount)
 }
 
 /// Returns what was given; an empty text is as good as none, as with Docker's.

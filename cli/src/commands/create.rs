@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 
 use super::container_options::ContainerOptions;
+use super::container_options::tell_warnings;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::output::outln;
@@ -19,6 +20,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let options = args.container.create_options(false)?;
+    tell_warnings(&options);
     let engine = context.engine()?;
     // Docker's `create` fails with 1 where `run` fails with 125.
     let id = args

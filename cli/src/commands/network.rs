@@ -18,6 +18,7 @@ use serde_json::json;
 use super::container_options::labels;
 use super::each::each;
 use super::network_options::parse_address;
+use super::network_options::parse_link;
 use crate::age;
 use crate::command_error::CommandError;
 use crate::context::Context;
@@ -100,7 +101,7 @@ struct ConnectArgs {
     #[arg(long, value_name = "IP", value_parser = parse_address::<Ipv6Addr>)]
     ip6: Option<Ipv6Addr>,
     /// Know a container by another name too
-    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    #[arg(long, value_name = "CONTAINER[:ALIAS]", value_parser = parse_link)]
     link: Vec<String>,
     /// The network
     #[arg(value_name = "NETWORK")]

@@ -25,7 +25,7 @@ pub(crate) struct NetworkOptions {
     #[arg(long, value_name = "IP", value_parser = parse_address::<Ipv6Addr>)]
     ip6: Option<Ipv6Addr>,
     /// Know a container by another name too
-    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    #[arg(long, value_name = "CONTAINER[:ALIAS]", value_parser = parse_link)]
     link: Vec<String>,
     /// Hardware address on the first network
     #[arg(long, value_name = "MAC")]
@@ -150,5 +150,14 @@ mod tests {
         ] {
             assert!(parse_network(bad).is_err(), "{bad}");
         }
+    }
+}
+
+/// Reads `CONTAINER[:ALIAS]`.
+pub(super) fn parse_link(text: &str) -> Result<String, String> {
+    match text.split(':').count() {
+        _ if text.is_empty() => Err("empty string specified for links".to_owned()),
+        1 | 2 => Ok(text.to_owned()),
+        _ => Err(format!("bad format for links: {text}")),
     }
 }

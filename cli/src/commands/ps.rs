@@ -180,7 +180,7 @@ fn size(engine: &Engine, container: &Container) -> String {
 
 /// Returns the ports that lead to the container, and those that are only exposed; numbers in a row are a range.
 fn ports(container: &Container) -> String {
-    if !container.state.status.is_alive() {
+    if !container.state.status.is_alive() || container.config.network_mode == "host" {
         return String::new();
     }
     let mut parts: Vec<PortRange> = Vec::new();

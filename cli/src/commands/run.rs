@@ -7,6 +7,7 @@ use runtime::container::StartOptions;
 
 use super::container_options::ContainerOptions;
 use super::container_options::attached;
+use super::container_options::tell_warnings;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::detach_keys::DetachKeys;
@@ -46,6 +47,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         interaction::check_terminal(container.tty, streams[0])?;
     }
     let options = container.create_options(args.detach)?;
+    tell_warnings(&options);
     let engine = context.engine()?;
     if !args.detach {
         interaction::hold_signals();

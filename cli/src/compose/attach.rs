@@ -155,7 +155,9 @@ impl Composition<'_> {
                         let _ = stopping.send(Heard::Stopped(stopped));
                     });
                 }
-                if left == 0 && !ending.is_stopping {
+                // That all have ended may be because they could not start, which is told next.
+                let has_started = is_started.load(Ordering::Relaxed);
+                if left == 0 && has_started && !ending.is_stopping {
                     break;
                 }
             }

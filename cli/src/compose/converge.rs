@@ -89,6 +89,11 @@ impl Composition<'_> {
         let missing = u32::try_from(wanted - own.len()).unwrap_or(0);
         let numbers: Vec<u32> = (highest + 1..=highest + missing).collect();
         let stale: Vec<&Member> = own.iter().filter(|member| is_stale(member)).collect();
+        for member in own.iter().filter(|member| !is_stale(member)) {
+            if member.container.state.status.is_alive() {
+                self.report.done(&shown(member.name()), "Running");
+            }
+        }
         order::side_by_side(&stale, |member| self.replace(&recipe, member, wish))?;
         order::side_by_side(&numbers, |number| self.create(&recipe, *number))
     }

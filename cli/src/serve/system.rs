@@ -68,10 +68,13 @@ pub(super) fn disk_usage(server: &Server, exchange: &Exchange<'_>) -> Answer {
         let images = engine.images(&ImageFilter::default())?;
         let containers = engine.containers(true, &ContainerFilter::default())?;
         usage["LayersSize"] = of_images.size.into();
-        let summaries = images.iter().map(|image| {
+        let shared = docker_json::shared_sizes(engine, &images);
+        let summaries = images.iter().zip(shared).map(|(image, shared)| {
             let id = image.id.to_string();
             let users = containers.iter().filter(|it| it.config.image_id == id);
-            images::summary(image, users.count() as i64)
+            let mut summary = images::summary(image, users.count() as i64);
+            summary["SharedSize"] = shared.into();
+            summary
         });
         usage["Images"] = summaries.collect();
     }

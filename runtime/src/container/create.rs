@@ -164,6 +164,16 @@ pub struct CreateOptions {
     pub stop_timeout: Option<i64>,
 }
 
+impl CreateOptions {
+    /// Returns what is asked for in vain, in Docker's words.
+    pub fn warnings(&self) -> impl Iterator<Item = &'static str> {
+        let is_of_host = self.networks.first().is_some_and(|it| it.network == "host");
+        let has_ports = !self.publish.is_empty() || self.publish_all;
+        let ports = "Published ports are discarded when using host network mode";
+        (is_of_host && has_ports).then_some(ports).into_iter()
+    }
+}
+
 /// A container that was made to be started at once; nobody else starts, removes or buries it meanwhile.
 #[derive(Debug)]
 pub struct Prepared {

@@ -289,7 +289,7 @@ impl Engine {
             );
         }
         let mut ports = Map::new();
-        if container.state.status.is_alive() {
+        if container.state.status.is_alive() && !config.has_network_of_host() {
             for port in &config.exposed {
                 ports.insert(port.to_string(), Value::Null);
             }

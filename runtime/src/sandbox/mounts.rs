@@ -459,11 +459,18 @@ fn clone_of(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
 }
 
 fn one(root: &Root, target: &Path, tree: &OwnedFd) -> io::Result<()> {
-    let make = match sys::fds::is_directory(tree)? {
+    let is_directory = sys::fds::is_directory(tree)?;
+    let make = match is_directory {
         true => Make::Directory,
         false => Make::File,
     };
     let target = root.find_or_make(target, make)?;
+    if sys::fds::is_directory(&target)? != is_directory {
+        return Err(io::Error::other(
+            "not a directory: are you trying to mount a directory onto a file (or vice-versa)? Check if the specified \
+             host path exists and is the expected type",
+        ));
+    }
     sys::mount::attach(tree.as_fd(), target.as_fd())
 }
 

@@ -75,9 +75,10 @@ fn show(event: &Event, service: &str, as_json: bool) {
     let attributes: Vec<String> = attributes()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
+    let time = event.time.to_zoned(jiff::tz::TimeZone::system());
     let line = format!(
-        "{:.6} container {} {} ({})",
-        event.time,
+        "{} container {} {} ({})",
+        time.strftime("%Y-%m-%d %H:%M:%S.%6f"),
         event.action,
         event.id,
         attributes.join(", ")

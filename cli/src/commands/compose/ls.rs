@@ -46,11 +46,9 @@ const LISTING: Listing<'_> = Listing {
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let engine = access.engine()?;
     let mut rows = Vec::new();
-    for (name, members) in members::of_all(&engine)? {
-        let runs = members
-            .iter()
-            .any(|member| member.container.state.status.is_alive());
-        if (args.all || runs) && fits(&name, &args.filter)? {
+    for (name, mut members) in members::of_all(&engine)? {
+        members.retain(|member| args.all || member.container.state.status.is_alive());
+        if !members.is_empty() && fits(&name, &args.filter)? {
             rows.push(row(&name, &members));
         }
     }

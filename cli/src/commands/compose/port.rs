@@ -1,13 +1,14 @@
 //! `ply compose port`
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
 use super::Access;
 use crate::command_error::CommandError;
-use crate::commands::port;
 use crate::compose::members;
+use crate::output::outln;
 
 /// Show where a service's port is published
 #[derive(Debug, ClapArgs)]
@@ -30,9 +31,20 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     let engine = access.engine()?;
     let (_, members) = access.members(&engine, std::slice::from_ref(&args.service))?;
     let member = members::one(&members, &args.service, args.index)?;
-    let one = port::Args {
-        container: member.id().to_owned(),
-        port: Some(format!("{}/{}", args.port, args.protocol)),
-    };
-    port::run(one, access.context)
+    let mut published = member.container.state.published.clone();
+    published.sort_by_key(|it| (it.address.is_ipv6(), it.address, it.host));
+    let mut published = published.into_iter();
+    // The first one: what is published on all addresses of both families is still one port to a script.
+    let found = published
+        .find(|it| it.port.number == args.port && it.port.protocol.as_str() == args.protocol)
+        .ok_or_else(|| {
+            CommandError::failed(format_args!(
+                "no port {}/{} for container {}",
+                args.port,
+                args.protocol,
+                member.name()
+            ))
+        })?;
+    outln!("{}", SocketAddr::new(found.address, found.host));
+    Ok(ExitCode::SUCCESS)
 }

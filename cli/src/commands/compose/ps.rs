@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use runtime::container::HealthStatus;
+use runtime::network::port::Port;
 use serde_json::Value;
 use serde_json::json;
 
@@ -130,6 +131,35 @@ fn row(member: &Member, whole: bool) -> Value {
     row["Service"] = member.service.clone().into();
     row["Project"] = member.label(labels::PROJECT).into();
     row["ExitCode"] = json!(state.exit_code);
+    row["Publishers"] = publishers(member);
     row["Health"] = state.health.map_or("", HealthStatus::as_str).into();
     row
+}
+
+/// Returns the ports that lead to the container, and those that are only exposed.
+fn publishers(member: &Member) -> Value {
+    let container = &member.container;
+    if !container.state.status.is_alive() {
+        return json!([]);
+    }
+    let publisher = |url: String, port: Port, host: u16| {
+        json!({
+            "URL": url,
+            "TargetPort": port.number,
+            "PublishedPort": host,
+            "Protocol": port.protocol.as_str(),
+        })
+    };
+    let mut published = container.state.published.clone();
+    published.sort_by_key(|it| (it.port, it.address.is_ipv6(), it.address));
+    let exposed = container.config.exposed.iter();
+    let exposed = exposed.filter(|port| !published.iter().any(|it| it.port == **port));
+    let exposed = exposed.map(|port| publisher(String::new(), *port, 0));
+    let mut all: Vec<Value> = exposed.collect();
+    all.extend(
+        published
+            .iter()
+            .map(|it| publisher(it.address.to_string(), it.port, it.host)),
+    );
+    all.into()
 }

@@ -70,6 +70,9 @@ pub(super) struct Args {
     /// Tell no steps
     #[arg(short, long)]
     quiet: bool,
+    /// Say nothing of pulls
+    #[arg(long)]
+    quiet_pull: bool,
     /// Remove the containers of services that are no longer there
     #[arg(long)]
     remove_orphans: bool,
@@ -103,6 +106,18 @@ pub(super) struct Args {
 
 pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let name = args.words.remove(0);
+    // Everything behind the service is the command's; before it there are flags, and this is none that we know.
+    if name.starts_with("--") {
+        let flag = name.split('=').next().unwrap_or_default();
+        return Err(CommandError::with_code(
+            125,
+            format_args!("unknown flag: {flag}"),
+        ));
+    }
+    if let Some(letter) = name.strip_prefix('-').and_then(|rest| rest.chars().next()) {
+        let words = format!("unknown shorthand flag: '{letter}' in {name}");
+        return Err(CommandError::with_code(125, words));
+    }
     let mut project = access.project(std::slice::from_ref(&name))?;
     let tty = !args.no_tty
         && !args.detach
@@ -122,7 +137,12 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
     };
     composition.refuse_foreign(std::slice::from_ref(&name))?;
     start_dependencies(&composition, &name, &args)?;
-    composition.ensure_images(std::slice::from_ref(&name), args.pull.as_deref())?;
+    let quiet = report.quietly();
+    let pulling = Composition {
+        report: if args.quiet_pull { &quiet } else { &report },
+        ..composition
+    };
+    pulling.ensure_images(std::slice::from_ref(&name), args.pull.as_deref())?;
     composition.ensure_built(std::slice::from_ref(&name), args.build, false)?;
     composition.ensure_resources(false)?;
     let streams = [args.interactive && !args.detach, true, true];

@@ -69,7 +69,7 @@ pub(super) struct Args {
 }
 
 /// How containers are made: what `up` and `create` share.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 #[command(next_display_order = None)]
 pub(super) struct Made {
     /// Make dependencies anew as well
@@ -120,6 +120,14 @@ fn parse_scale(text: &str) -> Result<(String, i64), String> {
 }
 
 impl Made {
+    /// So many containers of services, all else as by default.
+    pub(super) fn scaled(scale: Vec<(String, i64)>) -> Made {
+        Made {
+            scale,
+            ..Made::default()
+        }
+    }
+
     /// Brings images and makes the containers of services.
     pub(super) fn make(
         &self,

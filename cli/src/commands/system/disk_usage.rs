@@ -1,13 +1,9 @@
 //! `system df -v`: what each thing takes.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::process::ExitCode;
 
-use layerfs::DiffId;
 use runtime::Engine;
 use runtime::container::ContainerFilter;
-use runtime::image::Image;
 use runtime::image::ImageFilter;
 use runtime::volume::VolumeFilter;
 
@@ -27,28 +23,11 @@ pub(super) fn show(engine: &Engine) -> Result<ExitCode, CommandError> {
     let images = engine
         .images(&ImageFilter::default())
         .map_err(CommandError::failed)?;
-    // A layer of several images is shared by them.
-    let mut users = HashMap::new();
-    let own = |image: &Image| image.layers.iter().copied().collect::<BTreeSet<DiffId>>();
-    for layer in images.iter().flat_map(own) {
-        *users.entry(layer).or_insert(0) += 1;
-    }
+    let shared = docker_json::shared_sizes(engine, &images);
     let mut text =
         "REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tSHARED SIZE\tUNIQUE SIZE\tCONTAINERS\n"
             .to_owned();
-    for image in &images {
-        let sizes = image.layers.iter().map(|layer| {
-            let size = engine
-                .store()
-                .layer(layer)
-                .map_or(0, |it| it.content_size());
-            let is_shared = users[layer] > 1;
-            (size, is_shared)
-        });
-        let shared: u64 = sizes
-            .filter(|(_, is_shared)| *is_shared)
-            .map(|(size, _)| size)
-            .sum();
+    for (image, shared) in images.iter().zip(shared) {
         let id = image.id.to_string();
         let made = containers.iter().filter(|it| it.config.image_id == id);
         let made = made.count();

@@ -6,6 +6,7 @@ use runtime::Engine;
 use runtime::cgroup::BlockLimits;
 use runtime::cgroup::DeviceRate;
 use runtime::cgroup::Resources;
+use runtime::container::ContainerError;
 use runtime::container::CreateOptions;
 use runtime::container::Healthcheck;
 use runtime::container::LogConfig;
@@ -692,10 +693,17 @@ pub(super) fn create(server: &Server, exchange: &mut Exchange<'_>) -> Answer {
             ),
         ));
     }
-    let id = engine.create_container(&options)?;
+    let id = engine
+        .create_container(&options)
+        .map_err(|error| match error {
+            // Another container: a client that is told 404 takes it for the image's.
+            ContainerError::NoSuchContainer(_) => ApiError::bad(error),
+            error => error.into(),
+        })?;
+    let warnings: Vec<&str> = options.warnings().collect();
     Ok(Reply::Json(
         201,
-        json!({ "Id": id.as_str(), "Warnings": [] }),
+        json!({ "Id": id.as_str(), "Warnings": warnings }),
     ))
 }
 
