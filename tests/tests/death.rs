@@ -262,3 +262,19 @@ fn a_hundred_containers_start_together_and_cost_little() {
     ply.run(&[&["rm", "-f"], &all[..]].concat()).ok();
     eventually("all are gone", || ply.processes().is_empty());
 }
+
+/// What a removal leaves that is killed at its end: no row any more, and files whatever was taken away first.
+#[test]
+fn files_of_nobody_are_taken_away() {
+    let ply = Ply::new();
+    ply.run(&["ps"]).ok();
+    let directory = ply.path("run/containers").join("5".repeat(64));
+    for files in [&["lock"][..], &["alive"], &["lock", "alive"], &[]] {
+        fs::create_dir_all(directory.join("root")).expect("made");
+        for file in files {
+            fs::write(directory.join(file), "").expect("written");
+        }
+        ply.run(&["ps"]).ok();
+        assert!(!directory.exists(), "{files:?}");
+    }
+}

@@ -71,6 +71,27 @@ impl RunPaths {
         self.directory.join("alive")
     }
 
+    /// Takes everything away, the lock file last: who is killed on the way leaves what the next one can lock and take
+    /// away.
+    pub(crate) fn remove(&self) {
+        for entry in fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let path = entry.path();
+            if path == self.lock() {
+                continue;
+            }
+            let _ = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => fs::remove_dir_all(path),
+                false => fs::remove_file(path),
+            };
+        }
+        let _ = fs::remove_file(self.lock());
+        let _ = fs::remove_dir(&self.directory);
+    }
+
     /// Returns whether the open file is the one that the path leads to.
     fn is_lock(&self, file: &File) -> io::Result<bool> {
         use std::os::unix::fs::MetadataExt;
@@ -156,7 +177,7 @@ impl Busy {
 
     /// Takes the traces in the run directory away, the lock file last.
     pub(crate) fn sweep(&self) {
-        let _ = fs::remove_dir_all(&self.paths.directory);
+        self.paths.remove();
     }
 }
 
@@ -258,20 +279,21 @@ impl Engine {
                 continue;
             }
             let paths = self.run_paths(&id);
-            match paths.open_lock(false) {
-                Ok(lock) => {
-                    let failed = || ContainerError::io(paths.lock());
-                    let is_free = sys::lock::try_lock(&lock, BUSY).map_err(failed())?
-                        && !sys::lock::is_locked(&lock, ALIVE).map_err(failed())?;
-                    // Its maker may have added the row before it let go.
-                    if is_free && !rows::exists(&self.db(), &id)? {
-                        let _ = fs::remove_dir_all(&paths.directory);
-                    }
-                }
+            let lock = match paths.open_lock(false) {
+                Ok(lock) => lock,
                 // A directory without a lock yet; if its maker lives, it makes another one.
-                Err(_) => {
-                    let _ = fs::remove_dir(&paths.directory);
-                }
+                Err(_) if fs::remove_dir(&paths.directory).is_ok() => continue,
+                Err(_) => match paths.open_lock(true) {
+                    Ok(lock) => lock,
+                    Err(_) => continue,
+                },
+            };
+            let failed = || ContainerError::io(paths.lock());
+            let is_free = sys::lock::try_lock(&lock, BUSY).map_err(failed())?
+                && !sys::lock::is_locked(&lock, ALIVE).map_err(failed())?;
+            // Its maker may have added the row before it let go.
+            if is_free && !rows::exists(&self.db(), &id)? {
+                paths.remove();
             }
         }
         Ok(())

@@ -451,7 +451,7 @@ impl Engine {
             return Ok(rows::set_exited(&self.db(), id, end)?);
         }
         self.erase_files_and_row(id, Durability::Process, true)?;
-        let _ = fs::remove_dir_all(self.run_paths(id).directory);
+        self.run_paths(id).remove();
         Ok(())
     }
 }
