@@ -130,6 +130,15 @@ fn parse_network(text: &str) -> Result<Attachment, String> {
     }
 }
 
+/// Reads `CONTAINER[:ALIAS]`.
+pub(super) fn parse_link(text: &str) -> Result<String, String> {
+    match text.split(':').count() {
+        _ if text.is_empty() => Err("empty string specified for links".to_owned()),
+        1 | 2 => Ok(text.to_owned()),
+        _ => Err(format!("bad format for links: {text}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,14 +159,5 @@ mod tests {
         ] {
             assert!(parse_network(bad).is_err(), "{bad}");
         }
-    }
-}
-
-/// Reads `CONTAINER[:ALIAS]`.
-pub(super) fn parse_link(text: &str) -> Result<String, String> {
-    match text.split(':').count() {
-        _ if text.is_empty() => Err("empty string specified for links".to_owned()),
-        1 | 2 => Ok(text.to_owned()),
-        _ => Err(format!("bad format for links: {text}")),
     }
 }
