@@ -88,8 +88,9 @@ impl Composition<'_> {
         let highest = own.iter().map(|member| member.number).max().unwrap_or(0);
         let missing = u32::try_from(wanted - own.len()).unwrap_or(0);
         let numbers: Vec<u32> = (highest + 1..=highest + missing).collect();
-        let stale: Vec<&Member> = own.iter().filter(|member| is_stale(member)).collect();
-        for member in own.iter().filter(|member| !is_stale(member)) {
+        let (stale, kept): (Vec<&Member>, Vec<&Member>) =
+            own.iter().partition(|member| is_stale(member));
+        for member in kept {
             if member.container.state.status.is_alive() {
                 self.report.done(&shown(member.name()), "Running");
             }

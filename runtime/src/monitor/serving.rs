@@ -551,10 +551,7 @@ impl Serving {
 
     /// Passes on what the session's command has said and how it ended.
     fn end_session(&mut self, number: u32, code: i32) {
-        // Its stage has closed the socket.
-        while self.session(number).is_some_and(|it| it.stage.is_some()) {
-            self.hear_stage(number);
-        }
+        self.hear_whole_stage(number);
         for output in [0, 1] {
             let mut reads = 0;
             while reads < LAST_READS && self.read_session(number, output) {
@@ -569,8 +566,17 @@ impl Serving {
         self.sessions.retain(|session| session.number != number);
     }
 
+    /// Hears that the command runs, or why not, before anything that it says: the helper may close the stage's socket a
+    /// little later than the command begins.
+    fn hear_whole_stage(&mut self, number: u32) {
+        while self.session(number).is_some_and(|it| it.stage.is_some()) {
+            self.hear_stage(number);
+        }
+    }
+
     /// Reads from a session's output once; returns whether there may be more.
     fn read_session(&mut self, number: u32, output: usize) -> bool {
+        self.hear_whole_stage(number);
         let mut buffer = [0; streams::BUFFER];
         let said = match self.session(number) {
             Some(session) => session.streams.read(output, &mut buffer),

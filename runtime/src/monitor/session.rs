@@ -108,19 +108,13 @@ impl Session {
     pub(super) fn hear_stage(&mut self) -> Option<Begun> {
         let stage = self.stage.take()?;
         let mut buffer = vec![0; message::LONGEST];
-        let mut heard = sys::fds::receive(&stage, &mut buffer, &mut Vec::new());
-        if let Ok(5) = heard
-            && let [message::CLONED, pid @ ..] = &buffer[..5]
-        {
-            self.pid = crate::frame::number(pid).unwrap_or(0);
-            // If the command runs, that is told before the first that it says.
-            if !sys::fds::is_readable(&stage) {
+        let heard = sys::fds::receive(&stage, &mut buffer, &mut Vec::new());
+        Some(match heard.map(|count| &buffer[..count]) {
+            Ok([message::CLONED, pid @ ..]) => {
+                self.pid = crate::frame::number(pid).unwrap_or(0);
                 self.stage = Some(stage);
                 return None;
             }
-            heard = sys::fds::receive(&stage, &mut buffer, &mut Vec::new());
-        }
-        Some(match heard.map(|count| &buffer[..count]) {
             Ok([message::FAILED, code, words @ ..]) => Begun::Failed(Failure {
                 code: *code,
                 words: String::from_utf8_lossy(words).into_owned(),

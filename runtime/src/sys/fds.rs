@@ -10,9 +10,6 @@ use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::Timespec;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
@@ -52,13 +49,6 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
         rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, flags)
     })?;
     Ok(sent)
-}
-
-/// Returns whether there is something to receive, if only the end.
-pub(crate) fn is_readable(socket: impl AsFd) -> bool {
-    let mut polled = [PollFd::new(&socket, PollFlags::IN)];
-    let now = Timespec::default();
-    matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(1))
 }
 
 /// Receives into `buffer`; descriptors that came along are added to `fds`, closed on exec.

@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::Access;
 use super::up::Made;
+use super::up::service_and_number;
 use crate::command_error::CommandError;
 use crate::compose::composition::Composition;
 
@@ -20,19 +21,16 @@ pub(super) struct Args {
     services: Vec<String>,
 }
 
-fn parse(text: &String) -> Result<(String, i64), CommandError> {
-    let wrong = || CommandError::failed(format_args!("invalid scale specifier: {text}"));
-    let (name, number) = text.split_once('=').ok_or_else(wrong)?;
-    match number.parse() {
-        Ok(number) if number >= 0 => Ok((name.to_owned(), number)),
-        _ => Err(wrong()),
-    }
-}
-
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
-    let wanted: Result<Vec<(String, i64)>, CommandError> =
-        args.services.iter().map(parse).collect();
-    let wanted = wanted?;
+    let parse = |text: &String| {
+        let wrong = || CommandError::failed(format_args!("invalid scale specifier: {text}"));
+        service_and_number(text).ok_or_else(wrong)
+    };
+    let wanted = args
+        .services
+        .iter()
+        .map(parse)
+        .collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
     let project = access.project(&names)?;
     let named = project.selected(&names).map_err(CommandError::failed)?;

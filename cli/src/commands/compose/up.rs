@@ -111,12 +111,15 @@ pub(super) struct Made {
 }
 
 fn parse_scale(text: &str) -> Result<(String, i64), String> {
-    let wrong = || format!("invalid --scale option {text:?}. Should be SERVICE=NUM");
-    let (name, number) = text.split_once('=').ok_or_else(wrong)?;
-    match number.parse() {
-        Ok(number) if number >= 0 => Ok((name.to_owned(), number)),
-        _ => Err(wrong()),
-    }
+    service_and_number(text)
+        .ok_or_else(|| format!("invalid --scale option {text:?}. Should be SERVICE=NUM"))
+}
+
+/// Reads `SERVICE=NUMBER`.
+pub(super) fn service_and_number(text: &str) -> Option<(String, i64)> {
+    let (name, number) = text.split_once('=')?;
+    let number = number.parse().ok().filter(|number| *number >= 0)?;
+    Some((name.to_owned(), number))
 }
 
 impl Made {
