@@ -441,3 +441,37 @@ fn a_writer_from_before_takes_set_user_id_bits_away_when_it_closes() {
     drop(writes);
     assert_eq!(mode(&path), 0o777);
 }
+
+#[test]
+fn what_is_executed_is_not_truncated() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mount = Mount::new();
+    shell(&mount, "cp \"$(command -v sleep)\" program");
+    let path = mount.path("program");
+    let size = fs::metadata(&path).unwrap().len();
+    let truncate = |access: i32| {
+        let mut how = fs::File::options();
+        how.read(access != libc::O_WRONLY)
+            .write(access != libc::O_RDONLY);
+        how.custom_flags(libc::O_TRUNC).open(&path).map(drop)
+    };
+    let mut program = std::process::Command::new(&path)
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    for access in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR] {
+        let refused = truncate(access).map_err(|error| error.raw_os_error());
+        assert_eq!(refused, Err(Some(libc::ETXTBSY)), "{access}");
+    }
+    assert_eq!(program.try_wait().unwrap(), None);
+    assert_eq!(fs::metadata(&path).unwrap().len(), size);
+    program.kill().unwrap();
+    program.wait().unwrap();
+    // The kernel does not wait for the answer when it closes a file.
+    let allowed = (0..1000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        truncate(libc::O_RDONLY).is_ok()
+    });
+    assert!(allowed);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+}

@@ -29,6 +29,9 @@ use crate::index::NodeId;
 use crate::stack::Wait;
 use crate::stack::read_full;
 
+/// The flag by which the kernel opens what it executes (`__FMODE_EXEC` of its `include/linux/fs.h`).
+const FOR_EXECUTION: i32 = 0x20;
+
 /// What is copied up without much waiting, in bytes.
 pub(super) const COPIED_AT_ONCE: u64 = 256 << 10;
 
@@ -79,9 +82,15 @@ pub(super) struct Handle {
     pub(super) ino: Ino,
     /// It is one of its node's weak writers.
     pub(super) is_weak: bool,
+    /// Somebody executes the file by it.
+    is_executed: bool,
     lower: Option<NodeId>,
     backing: Option<Arc<Backing>>,
     upper: Mutex<Option<Arc<File>>>,
+}
+
+fn writes(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
 }
 
 /// Opens the upper's file for reading and writing, and says whether it could be opened for writing; a disk that has
@@ -96,35 +105,47 @@ fn open_upper(place: &Place, writes: bool) -> Result<(File, bool), Errno> {
 impl Union {
     /// Opens a regular file. `flags` are those of `open(2)`.
     ///
-    /// `ESTALE` says to look the name up again: the file was copied up while others hold its lower part open.
+    /// `ESTALE` says to look the name up again: the file was copied up while others hold its lower part open. `ETXTBSY`
+    /// says that it cannot be truncated while it is executed; the kernel sees to that only when it opens for writing, for
+    /// `O_RDONLY` with `O_TRUNC` it asks too late.
     pub fn open(&self, ino: Ino, flags: i32, access: Access) -> Result<Opened, Errno> {
-        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let truncates = flags & libc::O_TRUNC != 0;
         let mut mode_changed = false;
         if truncates {
+            if !writes(flags) && self.is_executed(ino) {
+                return Err(Errno::ETXTBSY);
+            }
             self.truncate(ino, 0)?;
             if let Some(writer) = access.weak {
                 mode_changed = self.kill_privileges(ino, writer)?;
             }
-        } else if writes {
+        } else if writes(flags) {
             self.upper()?;
             self.fill(ino)?;
         }
         let mut table = self.table.lock();
-        let opened = self.open_in(&mut table, ino, access, writes)?;
+        let opened = self.open_in(&mut table, ino, flags, access)?;
         Ok(Opened {
             mode_changed,
             ..opened
         })
     }
 
+    fn is_executed(&self, ino: Ino) -> bool {
+        let handles = self.handles.read();
+        handles
+            .values()
+            .any(|handle| handle.is_executed && handle.ino == ino)
+    }
+
     fn open_in(
         &self,
         table: &mut Table,
         ino: Ino,
+        flags: i32,
         access: Access,
-        writes: bool,
     ) -> Result<Opened, Errno> {
+        let writes = writes(flags);
         let node = table.get(ino)?;
         if node.kind == Kind::Directory {
             return Err(Errno::EISDIR);
@@ -159,6 +180,7 @@ impl Union {
         let opened = Handle {
             ino,
             is_weak,
+            is_executed: flags & FOR_EXECUTION != 0,
             lower,
             backing: backing.clone(),
             upper: Mutex::new(None),
@@ -216,6 +238,7 @@ impl Union {
         let plain = Handle {
             ino: opened.ino,
             is_weak: false,
+            is_executed: opened.is_executed,
             lower: opened.lower,
             backing: None,
             upper: Mutex::new(None),
@@ -250,7 +273,7 @@ impl Union {
                 transport: OnceLock::new(),
             }));
         }
-        let opened = self.open_in(&mut table, made.ino, access, true)?;
+        let opened = self.open_in(&mut table, made.ino, libc::O_RDWR, access)?;
         Ok((entry, opened))
     }
 
