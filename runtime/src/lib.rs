@@ -30,3 +30,4 @@ pub mod volume;
 pub use archive::UnpackError;
 pub use engine::Engine;
 pub use engine::EngineConfig;
+pub use sys::open_files::allow_all as allow_all_open_files;

@@ -256,6 +256,7 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run() -> io::Result<()> {
+    sys::open_files::allow_all();
     let (starter, lock) = take_descriptors()?;
     // The starter may be a shell's job: its terminal's signals are not for the monitor.
     let _ = rustix::process::setsid();

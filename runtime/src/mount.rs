@@ -117,6 +117,7 @@ pub struct ServedMount {
 impl ServedMount {
     /// Answers requests until it is unmounted.
     pub fn run(self) -> io::Result<()> {
+        sys::open_files::allow_all();
         let ServedMount {
             mounted,
             _tree,

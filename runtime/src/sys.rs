@@ -9,6 +9,7 @@ pub(crate) mod net;
 pub(crate) mod netfilter;
 pub(crate) mod netlink;
 pub(crate) mod netns;
+pub(crate) mod open_files;
 pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod terminal;

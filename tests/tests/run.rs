@@ -521,3 +521,48 @@ fn what_is_told_of_an_image_is_obeyed() {
         "{\"a\":\"b\",\"c\":\"d\"} SIGKILL"
     );
 }
+
+#[test]
+fn the_starter_s_limit_of_open_files_is_the_command_s_and_not_the_filesystem_s() {
+    let ply = Ply::with_busybox();
+    let limited = |arguments: &[&str]| {
+        let engine = ply.command(arguments);
+        let mut command = std::process::Command::new("bash");
+        command
+            .args(["-c", "ulimit -Sn 64; exec \"$0\" \"$@\""])
+            .arg(engine.get_program())
+            .args(engine.get_args())
+            .envs(
+                engine
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        tests::Output::from(command.output().expect("bash runs"))
+    };
+    let many = "for i in $(seq 200); do eval \"exec $((i+10))>/f$i\" || exit; done; ls /f* | wc -l";
+    let opened = limited(
+        &[
+            NONE,
+            &["--ulimit", "nofile=2000:2000", "busybox", "sh", "-c", many],
+        ]
+        .concat(),
+    );
+    assert_eq!((opened.ok(), opened.err.as_str()), ("200", ""));
+    limited(&[
+        "run",
+        "--name",
+        "again",
+        "--network",
+        "none",
+        "--restart",
+        "on-failure:1",
+        "busybox",
+        "sh",
+        "-c",
+        "ulimit -n; exit 3",
+    ])
+    .fails(3, "");
+    tests::eventually("it was started twice", || {
+        ply.run(&["logs", "again"]).out == "64\n64\n"
+    });
+}

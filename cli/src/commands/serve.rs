@@ -62,6 +62,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             Address::Tcp(address) => listeners.push(tcp(&args, address)?),
         }
     }
+    // Each client that is attached has some.
+    runtime::allow_all_open_files();
     let engine = context.engine()?;
     serve::run(engine, listeners).map_err(CommandError::failed)?;
     Ok(ExitCode::SUCCESS)

@@ -315,7 +315,9 @@ impl Engine {
             .open(&errors)
             .map_err(ContainerError::io(&errors))?;
         let program = sys::executable::Protected::open().map_err(failed)?;
-        let mut child = Command::new(program.path())
+        let mut command = Command::new(program.path());
+        sys::open_files::start_as_before(&mut command);
+        let mut child = command
             .arg0("ply")
             .arg(monitor::ARGUMENT)
             .current_dir("/")

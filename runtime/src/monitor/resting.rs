@@ -188,6 +188,7 @@ impl Resting<'_> {
         io::Seek::rewind(&mut spec)?;
         // It lies on the mount that protects it already.
         let mut command = Command::new("/proc/self/exe");
+        sys::open_files::start_as_before(&mut command);
         command
             .arg0("ply")
             .arg(ARGUMENT)

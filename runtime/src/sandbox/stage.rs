@@ -313,6 +313,7 @@ fn own(stream: &OwnedFd, identity: &Identity) {
 }
 
 fn limit(process: &Process) -> Result<(), Failure> {
+    sys::open_files::as_before().map_err(failed("setrlimit"))?;
     for limit in &process.limits {
         let resource = sys::process::resource(&limit.name).ok_or_else(|| Failure {
             code: ENGINE_FAILED,
