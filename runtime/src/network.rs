@@ -4,7 +4,8 @@
 //! runs on it and goes with the last ([`bridge`]). What a container *wants* (names, addresses, ports) is part of its
 //! configuration ([`Attachment`], [`port::Publish`]); what it *has* while it runs is a row of `endpoints`, which the
 //! starter adds and whoever sees the container's end takes away ([`rows`]). The container's monitor makes the devices
-//! ([`endpoint`]), the rules ([`firewall`]), serves names ([`names`]) and passes on what no rule can ([`proxy`]).
+//! ([`endpoint`]), the rules ([`firewall`]), serves names ([`names`]) and passes on what no rule can
+//! ([`proxy`], [`outlet`]).
 
 mod announce;
 pub(crate) mod bridge;
@@ -21,6 +22,7 @@ pub(crate) mod join;
 mod list;
 pub(crate) mod live;
 pub(crate) mod names;
+mod outlet;
 mod pool;
 pub mod port;
 pub(crate) mod proxy;

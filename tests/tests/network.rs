@@ -319,13 +319,25 @@ fn published_ports_are_reached_from_everywhere_and_given_back() {
 }
 
 /// Sends every datagram back; busybox has no such program.
+/// Echoes datagrams, on one address or on all; or sends a text to some addresses from one socket and prints the answers.
 const ECHO: &str = r#"
 #include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
-int main(void) {
+int main(int count, char **words) {
     char buffer[512];
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(7)};
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    for (int i = 2; i < count; i++) {
+        inet_aton(words[i], &at.sin_addr);
+        sendto(fd, words[1], strlen(words[1]), 0, (struct sockaddr *)&at, sizeof at);
+        socklen_t length = sizeof at;
+        ssize_t got = recvfrom(fd, buffer, sizeof buffer, 0, (struct sockaddr *)&at, &length);
+        printf("%s: %.*s\n", inet_ntoa(at.sin_addr), (int)got, buffer);
+    }
+    if (count > 2) return 0;
+    if (count > 1) inet_aton(words[1], &at.sin_addr);
     if (bind(fd, (struct sockaddr *)&at, sizeof at)) return 1;
     for (;;) {
         struct sockaddr_in from;
@@ -810,57 +822,154 @@ fn containers_have_addresses_of_their_own_on_a_device_of_the_host() {
     assert!(ply.run(&["ps", "-aq"]).ok().is_empty());
 }
 
-#[test]
-fn ports_are_published_beside_a_firewall_that_passes_nothing_on() {
-    let ply = Ply::with_busybox();
-    // A machine of its own, so that no one else is cut off: its firewall is as dockerd leaves it.
-    let machine = Host::new(7);
-    let far = Host::new(8);
-    let device = format!("{}x", machine.device);
-    must(
-        "ip",
-        &[
-            "link",
-            "add",
-            &device,
-            "netns",
-            &machine.name,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth1",
-            "netns",
-            &far.name,
-        ],
-    );
-    machine.must(&["ip", "address", "add", "198.18.78.1/24", "dev", &device]);
-    machine.must(&["ip", "link", "set", &device, "up"]);
-    far.must(&["ip", "address", "add", "198.18.78.2/24", "dev", "eth1"]);
-    far.must(&["ip", "link", "set", "eth1", "up"]);
-    let rules = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
-    machine.must(&["nft", rules]);
-    let before = machine.must(&["nft", "list", "table", "ip", "filter"]);
+/// A machine of its own with an engine, so that no one else is cut off by its firewall; and another host beside it.
+struct Machine {
+    ply: Ply,
+    host: Host,
+    far: Host,
+    /// The program that echoes datagrams, and asks for them.
+    echo: String,
+    echoing: Vec<Child>,
+}
 
-    let program = Ply::program();
-    let run = |arguments: &[&str]| {
-        let root = format!("PLY_ROOT={}", ply.root().display());
-        let run = format!("PLY_RUN={}", ply.path("run").display());
-        let program = program.to_string_lossy().into_owned();
+impl Machine {
+    /// The machine's address on the way to the other host; its addresses, on each of which it echoes datagrams.
+    const OURS: &str = "198.18.78.1";
+    const THEIRS: [&str; 3] = ["198.18.78.2", "198.18.78.3", "fd00:78::2"];
+
+    fn new(number: u8) -> Machine {
+        let ply = Ply::with_busybox();
+        let (host, far) = (Host::new(number), Host::new(number + 1));
+        let device = format!("{}x", host.device);
+        let add = ["link", "add", &device, "netns", &host.name, "type", "veth"];
+        let peer = ["peer", "name", "eth1", "netns", &far.name];
+        must("ip", &[&add[..], &peer].concat());
+        let with_prefix = |address: &str| match address.contains(':') {
+            true => format!("{address}/64"),
+            false => format!("{address}/24"),
+        };
+        let give = |host: &Host, device: &str, address: &str| {
+            let address = with_prefix(address);
+            let mut give = vec!["ip", "address", "add", &address, "dev", device];
+            if address.contains(':') {
+                give.push("nodad");
+            }
+            host.must(&give);
+        };
+        give(&host, &device, Machine::OURS);
+        give(&host, &device, "fd00:78::1");
+        host.must(&["ip", "link", "set", &device, "up"]);
+        for address in Machine::THEIRS {
+            give(&far, "eth1", address);
+        }
+        far.must(&["ip", "link", "set", "eth1", "up"]);
+        let (source, echo) = (ply.path("echo.c"), ply.path("echo"));
+        fs::write(&source, ECHO).expect("written");
+        let [source, echo] = [source, echo].map(|path| path.to_string_lossy().into_owned());
+        must("gcc", &["-static", "-o", &echo, &source]);
+        let echoing = Machine::THEIRS[..2].iter().map(|address| {
+            let mut command = far.command(&[&echo, address]);
+            let child = end_with_this_thread(&mut command).spawn();
+            child.expect("it echoes")
+        });
+        let echoing = echoing.collect();
+        Machine {
+            ply,
+            host,
+            far,
+            echo,
+            echoing,
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> tests::Output {
+        let root = format!("PLY_ROOT={}", self.ply.root().display());
+        let run = format!("PLY_RUN={}", self.ply.path("run").display());
+        let program = Ply::program().to_string_lossy().into_owned();
         // Not by `ip netns exec`, which hides the cgroups.
-        let namespace = format!("--net=/run/netns/{}", machine.name);
-        let begin = [
-            namespace.as_str(),
-            "env",
-            &root,
-            &run,
-            "PLY_LOG=warn",
-            &program,
-        ];
+        let namespace = format!("--net=/run/netns/{}", self.host.name);
+        let begin = [&namespace, "env", &root, &run, "PLY_LOG=warn", &program];
         let mut command = Command::new("nsenter");
         let output = command.args([&begin, arguments].concat()).output();
         tests::Output::from(output.expect("nsenter runs"))
-    };
+    }
+
+    /// Has the machine's firewall be as dockerd leaves it.
+    fn forbid_forwarding(&self) {
+        for family in ["ip", "ip6"] {
+            self.host.must(&[
+                "nft",
+                &format!(
+                    "add table {family} filter;
+                     add chain {family} filter FORWARD {{ type filter hook forward priority 0; policy drop; }};"
+                ),
+            ]);
+        }
+    }
+
+    /// Has it be as firewalld's, which rejects what it does not know of, coming in and passed on, but for what was led
+    /// elsewhere.
+    fn reject_what_is_unknown(&self) {
+        self.host.must(&[
+            "nft",
+            "add table inet firewalld;
+             add chain inet firewalld in { type filter hook input priority 10; policy accept; };
+             add rule inet firewalld in ct state established,related accept;
+             add rule inet firewalld in ct status dnat accept;
+             add rule inet firewalld in iifname lo accept;
+             add rule inet firewalld in reject with icmpx admin-prohibited;
+             add chain inet firewalld forward { type filter hook forward priority 10; policy accept; };
+             add rule inet firewalld forward ct state established,related accept;
+             add rule inet firewalld forward ct status dnat accept;
+             add rule inet firewalld forward reject with icmpx admin-prohibited;",
+        ]);
+    }
+
+    /// Returns what a container gets from a URL.
+    fn fetch(&self, name: &str, url: &str) -> Option<String> {
+        let output = self.run(&["exec", name, "timeout", "5", "wget", "-q", "-O", "-", url]);
+        (output.code == 0).then(|| output.out.trim().to_owned())
+    }
+
+    fn pings(&self, name: &str) -> bool {
+        let ping = [
+            "exec",
+            name,
+            "ping",
+            "-c",
+            "1",
+            "-W",
+            "1",
+            Machine::THEIRS[0],
+        ];
+        self.run(&ping).code == 0
+    }
+
+    fn elements(&self, map: &str) -> String {
+        let listed = self
+            .host
+            .command(&["nft", "list", "map", "inet", "ply", map]);
+        let listed = { listed }.output().expect("nft runs").stdout;
+        String::from_utf8_lossy(&listed).into_owned()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for child in &mut self.echoing {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn ports_are_published_beside_a_firewall_that_passes_nothing_on() {
+    let machine = Machine::new(7);
+    machine.forbid_forwarding();
+    let (host, far) = (&machine.host, &machine.far);
+    let before = host.must(&["nft", "list", "table", "ip", "filter"]);
+    let run = |arguments: &[&str]| machine.run(arguments);
     let script = "mkdir /www; echo web > /www/index.html; exec httpd -f -p 80 -h /www";
     let web = run(&[
         "run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", script,
@@ -875,57 +984,133 @@ fn ports_are_published_beside_a_firewall_that_passes_nothing_on() {
     eventually("it is reached from outside", || {
         far.fetch(url).as_deref() == Some("web\n")
     });
-    assert_eq!(machine.fetch(url).as_deref(), Some("web\n"));
+    assert_eq!(host.fetch(url).as_deref(), Some("web\n"));
     assert_eq!(
-        machine.fetch("http://127.0.0.1:8080/").as_deref(),
+        host.fetch("http://127.0.0.1:8080/").as_deref(),
         Some("web\n")
     );
     for name in ["client", "web"] {
         let own = ["exec", name, "timeout", "5", "wget", "-q", "-O", "-", url];
         assert_eq!(run(&own).ok(), "web", "{name}");
     }
-    // The way out is that table's owner's to open.
-    let out = [
-        "exec",
-        "client",
-        "ping",
-        "-c",
-        "1",
-        "-W",
-        "1",
-        "198.18.78.2",
-    ];
-    assert_ne!(run(&out).code, 0);
-    assert_eq!(
-        machine.must(&["nft", "list", "table", "ip", "filter"]),
-        before
-    );
-    machine.must(&["nft", "add rule ip filter FORWARD accept"]);
-    run(&out).ok();
+    assert_eq!(host.must(&["nft", "list", "table", "ip", "filter"]), before);
     run(&["rm", "-f", "web", "client"]).ok();
 
-    // One like firewalld's rejects what it does not know of, coming in and passed on, but for what was led elsewhere.
-    machine.must(&["nft", "delete table ip filter"]);
-    machine.must(&[
-        "nft",
-        "add table inet firewalld;
-         add chain inet firewalld in { type filter hook input priority 10; policy accept; };
-         add rule inet firewalld in ct state established,related accept;
-         add rule inet firewalld in iifname != lo reject;
-         add chain inet firewalld forward { type filter hook forward priority 10; policy accept; };
-         add rule inet firewalld forward ct state established,related accept;
-         add rule inet firewalld forward ct status dnat accept;
-         add rule inet firewalld forward reject;",
-    ]);
+    host.must(&["nft", "delete table ip filter; delete table ip6 filter"]);
+    machine.reject_what_is_unknown();
     let web = run(&[
         "run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", script,
     ]);
-    assert_eq!((web.code, web.err.as_str()), (0, ""));
+    web.ok();
     eventually("it is reached from outside", || {
         far.fetch(url).as_deref() == Some("web\n")
     });
-    assert_eq!(machine.fetch(url).as_deref(), Some("web\n"));
+    assert_eq!(host.fetch(url).as_deref(), Some("web\n"));
     run(&["rm", "-f", "web"]).ok();
+}
+
+#[test]
+fn containers_have_a_way_out_beside_a_firewall_that_passes_nothing_on() {
+    let mut machine = Machine::new(9);
+    let outside = Machine::THEIRS.map(|address| match address.contains(':') {
+        true => format!("http://[{address}]/"),
+        false => format!("http://{address}/"),
+    });
+    machine.far.theirs = "[::]".to_owned();
+    machine.far.serve(&machine.ply);
+    let volume = format!("{}:/echo:ro", machine.echo);
+    let network = [
+        "network",
+        "create",
+        "--ipv6",
+        "--subnet",
+        "fd00:79::/64",
+        "six",
+    ];
+    machine.run(&network).ok();
+    machine
+        .run(&["network", "create", "--internal", "inner"])
+        .ok();
+    let sleep = |name: &str, network: &str| {
+        let begin = ["run", "-d", "--name", name, "--network", network];
+        let end = ["-v", &volume, "busybox", "sleep", "1000"];
+        machine.run(&[&begin[..], &end].concat()).ok();
+    };
+    // One is there before the firewall, one after it.
+    sleep("one", "bridge");
+    assert!(machine.pings("one"));
+    machine.forbid_forwarding();
+    sleep("two", "six");
+    sleep("hermit", "inner");
+    let reaches = |name: &str, url: &str| {
+        let found = machine.fetch(name, url);
+        assert!(found.is_none() || found.as_deref() == Some("from outside"));
+        found.is_some()
+    };
+    eventually("the first has noticed", || reaches("one", &outside[0]));
+    assert!(reaches("two", &outside[0]) && reaches("two", &outside[2]));
+    assert!(!reaches("hermit", &outside[0]));
+    // One socket of the container's talks to two others.
+    for name in ["one", "two"] {
+        let asked = [&["exec", name, "/echo", "hello"], &Machine::THEIRS[..2]].concat();
+        let expected = Machine::THEIRS[..2]
+            .iter()
+            .map(|address| format!("{address}: hello"));
+        let expected: Vec<String> = expected.collect();
+        assert_eq!(machine.run(&asked).ok(), expected.join("\n"), "{name}");
+    }
+    // What is refused there is refused here; networks stay apart; nobody comes through a monitor unasked.
+    let refused = machine.run(&["exec", "one", "wget", "-O", "-", "http://198.18.78.2:81/"]);
+    refused.fails(1, "Connection reset by peer");
+    let two = machine.run(&[
+        "inspect",
+        "-f",
+        "{{.NetworkSettings.Networks.six.IPAddress}}",
+        "two",
+    ]);
+    let ping = ["exec", "one", "ping", "-c", "1", "-W", "1", two.ok()];
+    assert_ne!(machine.run(&ping).code, 0);
+    let listed = machine.elements("outlets4");
+    let door = listed.split("tcp : ").nth(1).expect("an element");
+    let door = door
+        .split([',', '}', ' ', '\n'])
+        .take(3)
+        .collect::<String>();
+    let door = door.replacen(".", ":", 4).replacen(":", ".", 3);
+    assert_eq!(
+        machine.fetch("one", &format!("http://{door}/")),
+        None,
+        "{listed}"
+    );
+    assert!(!machine.pings("one"), "only TCP and UDP are passed on");
+
+    // It is as it was when the firewall is.
+    machine
+        .host
+        .must(&["nft", "delete table ip filter; delete table ip6 filter"]);
+    eventually("the map is empty", || {
+        !machine.elements("outlets4").contains("elements")
+    });
+    assert!(machine.pings("one") && reaches("one", &outside[0]));
+    machine.reject_what_is_unknown();
+    eventually("the way out is found again", || {
+        reaches("one", &outside[0]) && reaches("two", &outside[2])
+    });
+
+    // What a killed monitor leaves is taken away by the next command, the rest with the last container.
+    let own = machine.run(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "one"]);
+    let own = format!("{} . tcp", own.ok());
+    assert!(machine.elements("outlets4").contains(&own));
+    kill_9(machine.ply.monitor_of("one"));
+    machine.run(&["ps"]).ok();
+    assert!(!machine.elements("outlets4").contains(&own));
+    machine.run(&["rm", "-f", "one", "two", "hermit"]).ok();
+    eventually("the table is gone", || {
+        !machine
+            .host
+            .must(&["nft", "list", "tables"])
+            .contains("ply")
+    });
 }
 
 #[test]

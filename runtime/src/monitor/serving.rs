@@ -116,6 +116,7 @@ enum Source {
     SessionStdin(u32),
     SessionOutput(u32, usize),
     Helper,
+    Firewall,
 }
 
 impl Serving {
@@ -279,6 +280,11 @@ impl Serving {
                     self.read_session(number, output);
                 }
                 Source::Helper => self.hear_helper(),
+                Source::Firewall => {
+                    if let Some(network) = &mut self.parts.network {
+                        network.firewall_changed();
+                    }
+                }
             }
         }
         self.check_health();
@@ -323,6 +329,9 @@ impl Serving {
         }
         if !self.helper_is_gone {
             add(Source::Helper, self.parts.helper.as_fd(), PollFlags::IN);
+        }
+        if let Some(firewall) = self.parts.network.as_ref().and_then(Live::firewall) {
+            add(Source::Firewall, firewall, PollFlags::IN);
         }
         for (at, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();

@@ -20,6 +20,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use log::Level;
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
 use serde::Deserialize;
@@ -182,6 +183,13 @@ fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
+/// Returns whether what leaves a network has the host's address, and anything may leave it.
+pub(super) fn is_outward(network: &Network) -> bool {
+    network.config.driver == Driver::Bridge
+        && !network.config.internal
+        && is_on(network, MASQUERADE)
+}
+
 fn is_on(network: &Network, option: &str) -> bool {
     network.option(option).and_then(parse_bool).unwrap_or(true)
 }
@@ -318,11 +326,17 @@ fn make(socket: &mut Socket, name: &str, network: &Network) -> Result<(), Networ
     if !config.internal {
         device::enable_forwarding(config.ipv6)
             .map_err(NetworkError::kernel("have the host pass packets on"))?;
-        let who = firewall::who_forbids_forwarding(false).map_err(failed("add rules for"))?;
-        if let Some(table) = who {
-            log::error!(
-                "the firewall's table {table:?} drops what is passed on: containers on {name} reach no other host \
-                 unless it accepts that, as by `iptables -I FORWARD -i {name} -j ACCEPT` and the same with -o"
+        let who = firewall::who_forbids_forwarding().map_err(failed("add rules for"))?;
+        if let Some(refusal) = who.into_iter().next().flatten() {
+            let (level, what) = match is_on(network, MASQUERADE) {
+                true => (Level::Warn, "nothing but TCP and UDP from"),
+                false => (Level::Error, "nothing from"),
+            };
+            log::log!(
+                level,
+                "the firewall's table {:?} drops what is passed on: {what} containers on {name} reaches other hosts \
+                 unless it accepts that, as by `iptables -I FORWARD -i {name} -j ACCEPT` and the same with -o",
+                refusal.table
             );
         }
     }

@@ -1,6 +1,7 @@
 //! The rules of nftables: one table of ours on the host, `inet ply`, shared by all engines of the machine.
 //!
 //! ```text
+//! chain outlet       nat    from @outward to elsewhere, sender in @outlets*       -> its monitor ([`super::outlet`])
 //! chain prerouting   nat    from no bridge to an address of the host's, port in @ports*  -> to the container
 //! chain output       nat    the same, for the host's own programs, but to loopback addresses ([`super::proxy`])
 //! chain postrouting  nat    from @outward to elsewhere -> masquerade
@@ -12,17 +13,25 @@
 //! Rules never change: a bridge is an element of sets, a published port one of a map. The table appears with the first
 //! bridge and goes with the last; everything that reads it to change it holds the machine's lock
 //! ([`super::bridge::lock_machine`]), and a change is one transaction. No other table is changed. What another table
-//! drops is dropped: an accept ends only our own chain. Where one's policy is to drop what is passed on, as a running
-//! dockerd's is, ports are led to containers by [`super::proxy`] alone, which passes nothing on, and the way out is that
-//! table's owner's to open ([`who_forbids_forwarding`]).
+//! drops is dropped: an accept ends only our own chain. Where somebody else passes nothing on ([`who_forbids_forwarding`]),
+//! what containers send elsewhere is begun anew by their monitors, which pass nothing on; and where that is a policy, as a
+//! running dockerd's is, what comes to published ports is too ([`super::proxy`]).
 
 use std::io;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
 use super::Subnet;
+use super::port::Protocol;
 use super::port::Published;
 use crate::sys::netfilter::ACCEPT;
-use crate::sys::netfilter::BaseChain;
 use crate::sys::netfilter::CT_STATE;
 use crate::sys::netfilter::CT_STATUS;
 use crate::sys::netfilter::DESTINATION_CHANGED;
@@ -46,6 +55,8 @@ use crate::sys::netfilter::Table;
 use crate::sys::netfilter::all_chains;
 use crate::sys::netfilter::base_chain;
 use crate::sys::netfilter::elements;
+use crate::sys::netfilter::refuses_all;
+use crate::sys::netfilter::rules_of;
 use crate::sys::netlink::Message;
 use crate::sys::netlink::Socket;
 use crate::sys::netlink::address_bytes;
@@ -91,7 +102,7 @@ const NAMED: Shape = Shape {
 };
 
 /// The sets and maps, with the numbers they have in the transaction that makes them.
-const SETS: [(&str, Shape); 8] = [
+const SETS: [(&str, Shape); 10] = [
     ("bridges", NAMED),
     ("outward", NAMED),
     ("internal", NAMED),
@@ -135,9 +146,26 @@ const SETS: [(&str, Shape); 8] = [
             is_text: false,
         },
     ),
+    (
+        "outlets4",
+        Shape {
+            key: (concat(&[IPV4, PROTOCOL]), 8),
+            data: Some((concat(&[IPV4, SERVICE]), 8)),
+            is_text: false,
+        },
+    ),
+    (
+        "outlets6",
+        Shape {
+            key: (concat(&[IPV6, PROTOCOL]), 20),
+            data: Some((concat(&[IPV6, SERVICE]), 20)),
+            is_text: false,
+        },
+    ),
 ];
 
 const MAPS: [&str; 4] = ["ports4", "ports4_at", "ports6", "ports6_at"];
+const OUTLETS: [&str; 2] = ["outlets4", "outlets6"];
 
 /// What the rules are to do for a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,21 +220,68 @@ fn name_bytes(name: &str) -> [u8; NAME_LENGTH] {
     bytes
 }
 
-/// Returns whose table of somebody else's drops packets that are passed on, unless one of its rules accepts them.
-pub(super) fn who_forbids_forwarding(is_ipv6: bool) -> io::Result<Option<String>> {
-    let families = [
-        Family::Inet as u8,
-        if is_ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 },
-    ];
-    let answers = Socket::netfilter()?.ask(&all_chains())?;
-    let mut chains = answers.iter().filter_map(|(_, body)| base_chain(body));
-    let forbids = |chain: &BaseChain| {
-        chain.hook == FORWARD
-            && chain.drops
-            && families.contains(&chain.family)
-            && chain.table != TABLE.name
-    };
-    Ok(chains.find(forbids).map(|chain| chain.table))
+/// Tells of changes of the firewall's rules, whosever they are.
+#[derive(Debug)]
+pub(super) struct Watch(OwnedFd);
+
+impl Watch {
+    pub(super) fn open() -> io::Result<Watch> {
+        Socket::rule_changes().map(Watch)
+    }
+
+    /// Returns what becomes readable then.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Takes what it has told, until it tells no more.
+    pub(super) fn hear(&self) {
+        let mut told = [0; 64];
+        loop {
+            match rustix::net::recv(&self.0, &mut told[..], RecvFlags::DONTWAIT) {
+                // More has happened than it could keep.
+                Ok(_) | Err(Errno::NOBUFS | Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// What of somebody else's keeps the host from passing packets on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) table: String,
+    /// Whether it is a chain's policy, as a running dockerd's; else it is a chain's last rule, as firewalld's, which lets
+    /// pass what was led elsewhere.
+    pub(super) is_policy: bool,
+}
+
+/// Returns what drops or rejects packets that are passed on, of IPv4 and of IPv6, unless a rule before accepts them.
+pub(super) fn who_forbids_forwarding() -> io::Result<[Option<Refusal>; 2]> {
+    let mut socket = Socket::netfilter()?;
+    let answers = socket.ask(&all_chains())?;
+    let chains = answers.iter().filter_map(|(_, body)| base_chain(body));
+    let mut refusals = Vec::new();
+    for chain in chains.filter(|it| it.hook == FORWARD && it.table != TABLE.name) {
+        let refuses = chain.drops || {
+            // One that is gone by now refuses nothing.
+            let rules = socket.ask(&rules_of(&chain)).unwrap_or_default();
+            rules.last().is_some_and(|(_, rule)| refuses_all(rule))
+        };
+        if refuses {
+            let refusal = Refusal {
+                table: chain.table,
+                is_policy: chain.drops,
+            };
+            refusals.push((chain.family, refusal));
+        }
+    }
+    refusals.sort_by_key(|(_, refusal)| !refusal.is_policy);
+    Ok([NFPROTO_IPV4, NFPROTO_IPV6].map(|family| {
+        let families = [Family::Inet as u8, family];
+        let found = refusals.iter().find(|(of, _)| families.contains(of));
+        found.map(|(_, refusal)| refusal.clone())
+    }))
 }
 
 /// Takes away what is there for a bridge and for ports that lead into its ranges; with the last bridge the table.
@@ -250,7 +325,25 @@ pub(super) fn publish(ports: &[(Published, IpAddr)]) -> io::Result<()> {
     Socket::netfilter()?.change_rules(&messages)
 }
 
-/// Takes away what leads to these addresses.
+/// Has what comes from an address and goes elsewhere lead to an address and port of the host's.
+pub(super) fn let_out(outlets: &[(IpAddr, Protocol, SocketAddr)]) -> io::Result<()> {
+    let messages: Vec<Message> = outlets
+        .iter()
+        .map(|(from, protocol, to)| {
+            let mut key = address_bytes(*from);
+            key.extend([protocol.number(), 0, 0, 0]);
+            let mut data = address_bytes(to.ip());
+            data.extend(service(to.port()));
+            TABLE.add(OUTLETS[usize::from(from.is_ipv6())], &key, Some(&data))
+        })
+        .collect();
+    match messages.is_empty() {
+        true => Ok(()),
+        false => Socket::netfilter()?.change_rules(&messages),
+    }
+}
+
+/// Takes away what leads to these addresses or from them.
 pub(crate) fn forget(addresses: &[IpAddr]) -> io::Result<()> {
     if addresses.is_empty() {
         return Ok(());
@@ -266,7 +359,7 @@ pub(crate) fn forget(addresses: &[IpAddr]) -> io::Result<()> {
     }
 }
 
-/// Returns what takes away all that leads to some addresses.
+/// Returns what takes away all that leads to some addresses or from them.
 fn leading_to(socket: &mut Socket, is_one: impl Fn(IpAddr) -> bool) -> io::Result<Vec<Message>> {
     let mut messages = Vec::new();
     for map in MAPS {
@@ -274,6 +367,14 @@ fn leading_to(socket: &mut Socket, is_one: impl Fn(IpAddr) -> bool) -> io::Resul
         for (key, data) in list(socket, map)? {
             let to = data.get(..length).and_then(address_of);
             if to.is_some_and(&is_one) {
+                messages.push(TABLE.take(map, &key));
+            }
+        }
+    }
+    for (map, length) in OUTLETS.into_iter().zip([4, 16]) {
+        for (key, _) in list(socket, map)? {
+            let from = key.get(..length).and_then(address_of);
+            if from.is_some_and(&is_one) {
                 messages.push(TABLE.take(map, &key));
             }
         }
@@ -334,6 +435,7 @@ fn table() -> Vec<Message> {
         messages.push(TABLE.make_set(name, id, shape));
     }
     messages.extend([
+        TABLE.make_chain("outlet", hook("nat", PREROUTING, DESTINATION)),
         TABLE.make_chain("prerouting", hook("nat", PREROUTING, DESTINATION)),
         TABLE.make_chain("output", hook("nat", OUTPUT, DESTINATION)),
         TABLE.make_chain("postrouting", hook("nat", POSTROUTING, SOURCE)),
@@ -343,6 +445,9 @@ fn table() -> Vec<Message> {
         for map in ["ports4_at", "ports4", "ports6_at", "ports6"] {
             messages.push(TABLE.make_rule(chain, &to_container(map, is_own)));
         }
+    }
+    for is_ipv6 in [false, true] {
+        messages.push(TABLE.make_rule("outlet", &to_outlet(is_ipv6)));
     }
     let from = |set| [Expression::meta(IIFNAME, 1), Expression::is_in(set, 1)];
     let to = |set| [Expression::meta(OIFNAME, 1), Expression::is_in(set, 1)];
@@ -430,8 +535,32 @@ fn to_container(map: &str, is_own: bool) -> Vec<Expression> {
     rule
 }
 
+/// Returns the rule that sends what a container sends elsewhere to its monitor.
+fn to_outlet(is_ipv6: bool) -> Vec<Expression> {
+    const SOMEBODY_ELSES: u32 = 1;
+    let (nfproto, offset, length) = match is_ipv6 {
+        false => (NFPROTO_IPV4, 12, 4),
+        true => (NFPROTO_IPV6, 8, 16),
+    };
+    let map = OUTLETS[usize::from(is_ipv6)];
+    vec![
+        Expression::meta(NFPROTO, 1),
+        Expression::compare(1, true, &[nfproto]),
+        Expression::meta(IIFNAME, 1),
+        Expression::is_in("outward", 1),
+        Expression::destination_type(1),
+        Expression::compare(1, true, &SOMEBODY_ELSES.to_ne_bytes()),
+        Expression::destination_device(1),
+        Expression::is_not_in("bridges", 1),
+        Expression::payload(NETWORK_HEADER, offset, length, KEY),
+        Expression::meta(L4PROTO, KEY + length / 4),
+        Expression::map(map, KEY, ADDRESS),
+        Expression::change_destination(is_ipv6, ADDRESS, ADDRESS + length / 4),
+    ]
+}
+
 /// Leads what asks 127.0.0.11 for names to where they are served, in the namespace of the calling thread.
-pub(super) fn lead_to_names(address: std::net::Ipv4Addr, udp: u16, tcp: u16) -> io::Result<()> {
+pub(super) fn lead_to_names(address: Ipv4Addr, udp: u16, tcp: u16) -> io::Result<()> {
     const PORT: u16 = 53;
     let hook = Hook {
         kind: "nat",

@@ -17,9 +17,12 @@ use super::bridge::Hold;
 use super::device;
 use super::endpoint::Inside;
 use super::firewall;
+use super::firewall::Refusal;
+use super::firewall::Watch;
 use super::join::Joined;
 use super::names;
 use super::names::Names;
+use super::outlet::Outlet;
 use super::port::Port;
 use super::port::Protocol;
 use super::port::Publish;
@@ -53,6 +56,12 @@ pub(crate) struct Live {
     proxy: Option<Proxy>,
     published: Vec<Published>,
     names: Option<std::sync::Arc<Names>>,
+    /// Tells of changes of the firewall, once the container is on a bridge that leads elsewhere.
+    watch: Option<Watch>,
+    /// What of somebody else's keeps the host from passing packets on, of IPv4 and of IPv6.
+    refused: [Option<Refusal>; 2],
+    /// What is the container's way out of a network then.
+    outlets: Vec<(NetworkId, Outlet)>,
 }
 
 impl Live {
@@ -74,10 +83,14 @@ impl Live {
             proxy: None,
             published: reserved.iter().map(|it| it.published).collect(),
             names: None,
+            watch: None,
+            refused: [None, None],
+            outlets: Vec::new(),
         };
         for one in joined {
             live.add(one)?;
         }
+        live.look_at_firewall()?;
         live.publish(reserved).map_err(|error| match error {
             NetworkError::Allocated(_) => NetworkError::Invalid(format!(
                 "driver failed programming external connectivity on endpoint {} ({}): {error}",
@@ -86,6 +99,7 @@ impl Live {
             )),
             error => error,
         })?;
+        live.let_out()?;
         live.serve_names(wanted)?;
         Ok(live)
     }
@@ -117,9 +131,11 @@ impl Live {
     ) -> Result<(), NetworkError> {
         let had_way_out = self.way_out.is_some();
         self.add(joined)?;
+        self.look_at_firewall()?;
         if !had_way_out && self.way_out.is_some() {
             self.lead_ports()?;
         }
+        self.let_out()?;
         self.serve_names(wanted)
     }
 
@@ -132,6 +148,8 @@ impl Live {
         self.inside.remove_device(&name)?;
         let addresses: Vec<IpAddr> = joined.addresses().collect();
         self.forget(&addresses);
+        let ended = self.outlets.extract_if(.., |(of, _)| of == id);
+        ended.for_each(|(_, outlet)| outlet.end());
         self.holds.retain(|(held, _)| held != id);
         if self.way_out.as_ref() == Some(id) {
             self.way_out = None;
@@ -145,11 +163,87 @@ impl Live {
             }
             self.lead_ports()?;
         }
+        self.let_out()
+    }
+
+    /// Returns what becomes readable when the firewall may have changed.
+    pub(crate) fn firewall(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(Watch::as_fd)
+    }
+
+    /// Has the container go on with the firewall as it is now.
+    pub(crate) fn firewall_changed(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.hear();
+        }
+        let before = self.refused.clone();
+        let led = self.look_at_firewall().and_then(|()| {
+            if self.refused == before {
+                return Ok(());
+            }
+            self.forget(&self.addresses());
+            self.lead_ports()?;
+            self.let_out()
+        });
+        if let Err(error) = led {
+            log::error!("the firewall has changed: {error}");
+        }
+    }
+
+    /// Looks whether somebody else's rules keep the host from passing packets on.
+    fn look_at_firewall(&mut self) -> Result<(), NetworkError> {
+        let mut networks = self.devices.iter().map(|(joined, _)| &joined.config);
+        if !networks.any(|it| it.driver == super::Driver::Bridge && !it.internal) {
+            return Ok(());
+        }
+        let failed = || NetworkError::kernel("look at the firewall");
+        if self.watch.is_none() {
+            self.watch = Some(Watch::open().map_err(failed())?);
+        }
+        self.refused = firewall::who_forbids_forwarding().map_err(failed())?;
         Ok(())
     }
 
+    /// Makes the container's ways out where nothing is passed on.
+    fn let_out(&mut self) -> Result<(), NetworkError> {
+        let failed = || NetworkError::kernel("make the container's way out");
+        let mut leads = Vec::new();
+        for (joined, _) in &self.devices {
+            let network = joined.network();
+            if !bridge::is_outward(&network) {
+                continue;
+            }
+            let is_refused = |it: &IpAddr| self.refused[usize::from(it.is_ipv6())].is_some();
+            let addresses: Vec<IpAddr> = joined.addresses().filter(is_refused).collect();
+            if addresses.is_empty() {
+                continue;
+            }
+            let there = self.outlets.iter().position(|(id, _)| *id == joined.id);
+            let at = match there {
+                Some(at) => at,
+                None => {
+                    let outlet = Outlet::start(&network, joined.addresses()).map_err(failed())?;
+                    self.outlets.push((joined.id.clone(), outlet));
+                    self.outlets.len() - 1
+                }
+            };
+            let all = self.outlets[at].1.leads();
+            leads.extend(all.filter(|(from, ..)| addresses.contains(from)));
+        }
+        if leads.is_empty() {
+            return Ok(());
+        }
+        let _alone = bridge::lock_machine()?;
+        firewall::let_out(&leads).map_err(failed())
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        let joined = self.devices.iter().map(|(joined, _)| joined);
+        joined.flat_map(Joined::addresses).collect()
+    }
+
     fn forget(&self, addresses: &[IpAddr]) {
-        if self.published.is_empty() {
+        if self.published.is_empty() && self.outlets.is_empty() {
             return;
         }
         let forgotten = bridge::lock_machine()
@@ -187,15 +281,14 @@ impl Live {
         }
         let addresses = self.way_out_addresses();
         let failed = || NetworkError::kernel("publish ports");
-        let mut is_forbidden = [false; 2];
-        for is_ipv6 in [false, true] {
-            let who = firewall::who_forbids_forwarding(is_ipv6).map_err(failed())?;
-            is_forbidden[usize::from(is_ipv6)] = who.is_some();
-        }
+        let is_forbidden = |it: &Published| {
+            let refusal = &self.refused[usize::from(it.address.is_ipv6())];
+            refusal.as_ref().is_some_and(|refusal| refusal.is_policy)
+        };
         let led: Vec<(Published, IpAddr)> = self
             .published
             .iter()
-            .filter(|it| !is_forbidden[usize::from(it.address.is_ipv6())])
+            .filter(|it| !is_forbidden(it))
             .filter_map(|published| {
                 let is_ipv6 = published.address.is_ipv6();
                 let to = addresses.iter().find(|it| it.is_ipv6() == is_ipv6);
@@ -203,8 +296,7 @@ impl Live {
             })
             .collect();
         for it in &self.published {
-            if it.port.protocol == Protocol::Sctp && is_forbidden[usize::from(it.address.is_ipv6())]
-            {
+            if it.port.protocol == Protocol::Sctp && is_forbidden(it) {
                 log::error!(
                     "{}:{} leads nowhere: a firewall drops what is passed on, and SCTP cannot be led otherwise",
                     it.address,
@@ -245,14 +337,12 @@ impl Live {
 
     /// Takes away what does not go by itself; returns what keeps the bridges.
     pub(crate) fn end(self) -> Ended {
-        let addresses: Vec<IpAddr> = self
-            .devices
-            .iter()
-            .flat_map(|(joined, _)| joined.addresses())
-            .collect();
-        self.forget(&addresses);
+        self.forget(&self.addresses());
         if let Some(proxy) = self.proxy {
             proxy.end();
+        }
+        for (_, outlet) in self.outlets {
+            outlet.end();
         }
         Ended {
             run: self.run,

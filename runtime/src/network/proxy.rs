@@ -5,7 +5,7 @@
 //! taken here and passed on by a thread of the monitor.
 
 mod datagrams;
-mod streams;
+pub(super) mod streams;
 
 use std::io;
 use std::net::IpAddr;
@@ -89,7 +89,7 @@ pub(super) fn reserve(
     Ok(Reserved { published, socket })
 }
 
-fn bind(at: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+pub(super) fn bind(at: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let family = match at {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -193,7 +193,9 @@ fn serve(reserved: &[Reserved], target: &Mutex<Vec<IpAddr>>, ended: &OwnedFd) ->
             polled.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         // A tick is needed only to forget who sends datagrams no more.
-        let patience = (!datagrams.is_empty()).then_some(TICK);
+        let patience = streams
+            .patience()
+            .or_else(|| (!datagrams.is_empty()).then_some(TICK));
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, patience.as_ref()))?;
         let ready: Vec<Source> = sources
             .into_iter()
@@ -209,7 +211,7 @@ fn serve(reserved: &[Reserved], target: &Mutex<Vec<IpAddr>>, ended: &OwnedFd) ->
                     let one = &reserved[at];
                     let to = target_of(&one.published, &target.lock());
                     match &one.socket {
-                        Socket::Stream(listener) => streams.accept(listener, to),
+                        Socket::Stream(listener) => streams.accept(listener, |_, _| to),
                         Socket::Datagram(socket) => datagrams.receive(at, socket, to),
                         Socket::Rules => {}
                     }

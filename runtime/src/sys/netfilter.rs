@@ -3,9 +3,13 @@
 //! The numbers are those of `linux/netfilter/nf_tables.h`; what libc lacks of them is named here. Numbers in attributes
 //! are in the network's byte order.
 
+use std::net::SocketAddr;
+
 use super::netlink::Attributes;
 use super::netlink::CREATE;
 use super::netlink::Message;
+use super::netlink::address_bytes;
+use super::netlink::address_of;
 
 /// A chain that the kernel calls from a hook, of any table of the namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +17,7 @@ pub(crate) struct BaseChain {
     /// The table's family: 1 sees all packets, 2 those of IPv4, 10 those of IPv6.
     pub(crate) family: u8,
     pub(crate) table: String,
+    pub(crate) name: String,
     /// The hook's number.
     pub(crate) hook: u32,
     /// Whether what no rule decides on is dropped.
@@ -32,15 +37,63 @@ pub(crate) fn all_chains() -> Message {
 pub(crate) fn base_chain(body: &[u8]) -> Option<BaseChain> {
     let attributes = || Some(Attributes(body.get(4..)?));
     let number = |bytes: &[u8]| Some(u32::from_be_bytes(*bytes.first_chunk::<4>()?));
-    let table = attributes()?.find(1)?;
+    let text = |bytes: &[u8]| {
+        let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+        String::from_utf8_lossy(bytes).into_owned()
+    };
     let hook = Attributes(attributes()?.find(4)?).find(1)?;
     let policy = attributes()?.find(5).and_then(number);
     Some(BaseChain {
         family: *body.first()?,
-        table: String::from_utf8_lossy(table.strip_suffix(&[0]).unwrap_or(table)).into_owned(),
+        table: text(attributes()?.find(1)?),
+        name: text(attributes()?.find(3)?),
         hook: number(hook)?,
         drops: policy == Some(0),
     })
+}
+
+/// Returns the question for all rules of a chain.
+pub(crate) fn rules_of(chain: &BaseChain) -> Message {
+    Message::new(
+        SUBSYSTEM | libc::NFT_MSG_GETRULE as u16,
+        libc::NLM_F_DUMP as u16,
+    )
+    .fixed(&[chain.family, 0, 0, 0])
+    .with_text(1, &chain.table)
+    .with_text(2, &chain.name)
+}
+
+/// Reads out of one answer to [`rules_of`] whether the rule drops or rejects whatever comes to it.
+pub(crate) fn refuses_all(body: &[u8]) -> bool {
+    let expressions = body.get(4..).and_then(|body| Attributes(body).find(4));
+    let mut last = None;
+    for (_, expression) in Attributes(expressions.unwrap_or_default()) {
+        let name = Attributes(expression).find(1).unwrap_or_default();
+        match name.strip_suffix(&[0]).unwrap_or(name) {
+            b"counter" | b"log" => {}
+            name if last.is_none() => last = Some((name, Attributes(expression).find(2))),
+            // It looks at something first.
+            _ => return false,
+        }
+    }
+    let Some((name, Some(data))) = last else {
+        return false;
+    };
+    match name {
+        b"reject" => true,
+        b"immediate" => {
+            let verdict = Attributes(data)
+                .find(2)
+                .and_then(|it| Attributes(it).find(2));
+            let code = verdict.and_then(|it| Attributes(it).find(1));
+            code == Some(&DROP.to_be_bytes())
+        }
+        // One of `iptables`.
+        b"target" => Attributes(data)
+            .find(1)
+            .is_some_and(|it| it.starts_with(b"REJECT")),
+        _ => false,
+    }
 }
 
 /// Which packets a table sees.
@@ -210,6 +263,45 @@ pub(crate) fn elements(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
+/// Returns the question for a connection by its answers: from where they come and where they go, and of which protocol.
+pub(crate) fn connection_by_answers(protocol: u8, from: SocketAddr, to: SocketAddr) -> Message {
+    const CONNECTIONS: u16 = 1 << 8;
+    const GET: u16 = 1;
+    const OF_ANSWERS: u16 = 2;
+    let family = if from.is_ipv6() {
+        libc::AF_INET6
+    } else {
+        libc::AF_INET
+    };
+    let (source, destination) = if from.is_ipv6() { (3, 4) } else { (1, 2) };
+    Message::new(CONNECTIONS | GET, 0)
+        .fixed(&[family as u8, 0, 0, 0])
+        .nest(OF_ANSWERS, |it| {
+            it.nest(1, |it| {
+                it.with(source, &address_bytes(from.ip()))
+                    .with(destination, &address_bytes(to.ip()))
+            })
+            .nest(2, |it| {
+                it.with(1, &[protocol])
+                    .with(2, &from.port().to_be_bytes())
+                    .with(3, &to.port().to_be_bytes())
+            })
+        })
+}
+
+/// Reads whom a connection was meant for out of the answer to [`connection_by_answers`].
+pub(crate) fn meant_for(body: &[u8]) -> Option<SocketAddr> {
+    const ORIGINAL: u16 = 1;
+    let tuple = Attributes(body.get(4..)?).find(ORIGINAL)?;
+    let addresses = Attributes(tuple).find(1)?;
+    let address = Attributes(addresses)
+        .find(2)
+        .or_else(|| Attributes(addresses).find(4))?;
+    let port = Attributes(Attributes(tuple).find(2)?).find(3)?;
+    let port = u16::from_be_bytes(*port.first_chunk()?);
+    Some(SocketAddr::new(address_of(address)?, port))
+}
+
 /// A register of 16 bytes by its number, 1 to 4; or of 4 bytes, 8 to 23.
 pub(crate) type Register = u32;
 
@@ -287,11 +379,21 @@ impl Expression {
         Expression::new("payload", attributes.to_vec())
     }
 
-    /// Loads what the destination is to the host: 2 is one of its own addresses.
+    /// Loads what the destination is to the host: 1 is somebody else's address, 2 is one of its own.
     pub(crate) fn destination_type(to: Register) -> Expression {
         const ADDRTYPE: u32 = 3;
+        Expression::destination(ADDRTYPE, to)
+    }
+
+    /// Loads the name of the device that leads to the destination.
+    pub(crate) fn destination_device(to: Register) -> Expression {
+        const OIFNAME: u32 = 2;
+        Expression::destination(OIFNAME, to)
+    }
+
+    fn destination(what: u32, to: Register) -> Expression {
         const OF_DESTINATION: u32 = 2;
-        let numbers = [(1, to), (2, ADDRTYPE), (3, OF_DESTINATION)];
+        let numbers = [(1, to), (2, what), (3, OF_DESTINATION)];
         let attributes = numbers.map(|(kind, value)| Attribute::Number(kind, value));
         Expression::new("fib", attributes.to_vec())
     }

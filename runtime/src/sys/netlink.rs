@@ -110,6 +110,56 @@ impl Socket {
         Socket::open(libc::NETLINK_NETFILTER)
     }
 
+    /// Opens a socket that is told of changes of nftables' rules, but not of those of sets' elements.
+    pub(crate) fn rule_changes() -> io::Result<OwnedFd> {
+        let socket = Socket::open(libc::NETLINK_NETFILTER)?;
+        // Messages begin with their length, then their kind; the filter reads numbers in the network's order.
+        let kind = |message: libc::c_int| {
+            let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16;
+            u32::from(u16::from_be_bytes(kind.to_ne_bytes()))
+        };
+        let skipped = [
+            libc::NFT_MSG_NEWSETELEM,
+            libc::NFT_MSG_DELSETELEM,
+            libc::NFT_MSG_NEWGEN,
+        ];
+        let step = |code: u32, jt, jf, k| libc::sock_filter {
+            code: code as u16,
+            jt,
+            jf,
+            k,
+        };
+        let compare = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        let mut steps = [
+            step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, 4),
+            step(compare, 3, 0, kind(skipped[0])),
+            step(compare, 2, 0, kind(skipped[1])),
+            step(compare, 1, 0, kind(skipped[2])),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        ];
+        let program = libc::sock_fprog {
+            len: steps.len() as u16,
+            filter: steps.as_mut_ptr(),
+        };
+        socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+        const GROUP_OF_NFTABLES: u32 = 7;
+        // SAFETY: all zeroes is a valid `sockaddr_nl`: the kernel chooses the number.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = 1 << (GROUP_OF_NFTABLES - 1);
+        // SAFETY: `address` is read only, for as many bytes as it has.
+        let result = unsafe {
+            libc::bind(
+                socket.fd.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of_val(&address) as libc::socklen_t,
+            )
+        };
+        super::check(libc::c_long::from(result))?;
+        Ok(socket.fd)
+    }
+
     fn open(protocol: libc::c_int) -> io::Result<Socket> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: socket passes no memory.

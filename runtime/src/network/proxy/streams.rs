@@ -8,17 +8,24 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
+use std::time::Instant;
 
 use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use rustix::net::SocketFlags;
 use rustix::net::SocketType;
+use rustix::net::sockopt;
 use rustix::pipe::PipeFlags;
 use rustix::pipe::SpliceFlags;
 
 /// How many connections are passed on at once; further ones wait to be taken.
 const MOST: usize = 4096;
+
+/// How long none is taken after the process had no descriptors left for one.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What goes in one step.
 const STEP: usize = 1 << 20;
@@ -114,17 +121,27 @@ impl Connection {
 
 /// The connections, by numbers that are never used again.
 #[derive(Debug, Default)]
-pub(super) struct Streams {
+pub(crate) struct Streams {
     connections: BTreeMap<u64, Connection>,
     last: u64,
+    /// When there were no descriptors left.
+    short: Option<Instant>,
 }
 
 impl Streams {
-    pub(super) fn is_full(&self) -> bool {
-        self.connections.len() >= MOST
+    /// Returns whether no further ones are to be taken now.
+    pub(crate) fn is_full(&self) -> bool {
+        let is_short = self.short.is_some_and(|since| since.elapsed() < PAUSE);
+        is_short || self.connections.len() >= MOST
     }
 
-    pub(super) fn waits(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>, PollFlags)> {
+    /// Returns after which time more can be taken although nothing has happened.
+    pub(crate) fn patience(&self) -> Option<Timespec> {
+        let left = PAUSE.checked_sub(self.short?.elapsed())?;
+        Timespec::try_from(left).ok()
+    }
+
+    pub(crate) fn waits(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>, PollFlags)> {
         self.connections.iter().flat_map(|(id, connection)| {
             let (outer, inner) = connection.flags();
             [
@@ -136,12 +153,24 @@ impl Streams {
         })
     }
 
-    /// Takes a connection and begins one to the container; without a target it is closed at once.
-    pub(super) fn accept(&mut self, listener: &TcpListener, to: Option<SocketAddr>) {
-        let Ok((outer, _)) = listener.accept() else {
-            return;
+    /// Takes a connection and begins one to whom it is meant for; without a target it is closed at once.
+    pub(crate) fn accept(
+        &mut self,
+        listener: &TcpListener,
+        target: impl FnOnce(&TcpStream, SocketAddr) -> Option<SocketAddr>,
+    ) {
+        let (outer, from) = match listener.accept() {
+            Ok(taken) => taken,
+            Err(error) => {
+                let errno = error.raw_os_error();
+                if matches!(errno, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)) {
+                    self.short = Some(Instant::now());
+                }
+                return;
+            }
         };
-        let connection = to.ok_or(io::ErrorKind::NotConnected.into()).and_then(|to| {
+        let to = target(&outer, from).ok_or(io::Error::from(io::ErrorKind::NotConnected));
+        let connection = to.and_then(|to| {
             outer.set_nonblocking(true)?;
             outer.set_nodelay(true)?;
             let inner = connect(to)?;
@@ -159,12 +188,12 @@ impl Streams {
                 self.last += 1;
                 self.connections.insert(self.last, connection);
             }
-            Err(error) => log::debug!("a connection to the container: {error}"),
+            Err(error) => log::debug!("a connection from {from}: {error}"),
         }
     }
 
     /// Passes on what can be of a connection.
-    pub(super) fn pass(&mut self, id: u64) {
+    pub(crate) fn pass(&mut self, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -172,6 +201,8 @@ impl Streams {
             match connection.inner.take_error() {
                 Ok(None) => connection.is_connected = true,
                 _ => {
+                    // Refused there, it is reset here.
+                    let _ = sockopt::set_socket_linger(&connection.outer, Some(Duration::ZERO));
                     self.connections.remove(&id);
                     return;
                 }
