@@ -158,6 +158,11 @@ fn volumes_and_mounts_are_refused_in_docker_s_way() {
                 "no such file or directory",
             ),
             (
+                "run --rm --network host --network-alias x busybox true",
+                125,
+                "network-scoped alias is supported only for containers in user defined networks",
+            ),
+            (
                 "run --rm --tmpfs rel busybox true",
                 125,
                 "'rel' mount path must be absolute",

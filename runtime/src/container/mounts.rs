@@ -62,6 +62,20 @@ pub struct MountSpec {
     pub inherited: bool,
 }
 
+/// Returns whether a path is relative and none of its `..` leads out, as it is written.
+fn is_within(path: &str) -> bool {
+    let mut depth = 0_usize;
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            _ => return false,
+        }
+    }
+    true
+}
+
 impl MountSpec {
     /// Checks the whole; whether a source is there is another matter.
     fn mount(&self) -> Result<Mount, String> {
@@ -76,7 +90,7 @@ impl MountSpec {
                 return Err("field Target must not be empty".to_owned());
             }
             "bind" => MountSource::Bind(self.bind()?),
-            "volume" => MountSource::Volume(self.volume()),
+            "volume" => MountSource::Volume(self.volume()?),
             "tmpfs" if !self.source.is_empty() => {
                 return Err("field Source must not be specified".to_owned());
             }
@@ -111,13 +125,16 @@ impl MountSpec {
         })
     }
 
-    fn volume(&self) -> VolumeMount {
+    fn volume(&self) -> Result<VolumeMount, String> {
         let subpath = Some(&self.subpath).filter(|path| !path.is_empty());
+        if subpath.is_some_and(|path| !is_within(path)) {
+            return Err("subpath must be a relative path within the volume".to_owned());
+        }
         let mut labels = self.labels.clone();
         if self.source.is_empty() {
             labels.insert(volume::ANONYMOUS_LABEL.to_owned(), String::new());
         }
-        VolumeMount {
+        Ok(VolumeMount {
             name: match self.source.as_str() {
                 "" => volume::anonymous_name(),
                 name => name.to_owned(),
@@ -127,7 +144,7 @@ impl MountSpec {
             subpath: subpath.map(PathBuf::from),
             driver_opts: self.driver_opts.clone(),
             labels,
-        }
+        })
     }
 
     /// Refuses a volume that cannot be made.

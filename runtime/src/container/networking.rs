@@ -94,6 +94,7 @@ impl Engine {
                     "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
                 );
             }
+            self.check_attachment(&self.network(&mode)?, &wanted[0])?;
             config.network_mode = mode;
             return Ok(());
         }

@@ -113,18 +113,17 @@ impl LogFile {
         if self.file.is_none() && self.journal.is_none() {
             return Ok(());
         }
-        let time = Timestamp::now();
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in piece.chunks(LONGEST) {
                 let unfinished = &mut self.unfinished[stream];
                 if unfinished.len() + piece.len() > LONGEST {
-                    append(&mut lines, &self.journal, stream, unfinished, time)?;
+                    append(&mut lines, &self.journal, stream, unfinished)?;
                     unfinished.clear();
                 }
                 unfinished.extend_from_slice(piece);
                 if piece.ends_with(b"\n") {
-                    append(&mut lines, &self.journal, stream, unfinished, time)?;
+                    append(&mut lines, &self.journal, stream, unfinished)?;
                     unfinished.clear();
                 }
             }
@@ -137,8 +136,7 @@ impl LogFile {
         let mut lines = Vec::new();
         for (stream, unfinished) in self.unfinished.iter_mut().enumerate() {
             if !unfinished.is_empty() {
-                let time = Timestamp::now();
-                append(&mut lines, &self.journal, stream, unfinished, time)?;
+                append(&mut lines, &self.journal, stream, unfinished)?;
                 unfinished.clear();
             }
         }
@@ -170,7 +168,6 @@ fn append(
     journal: &Option<Journal>,
     stream: usize,
     bytes: &[u8],
-    time: Timestamp,
 ) -> io::Result<()> {
     if let Some(journal) = journal {
         return journal.write(stream, bytes);
@@ -178,7 +175,7 @@ fn append(
     let entry = Entry {
         log: String::from_utf8_lossy(bytes).into_owned(),
         stream: NAMES[stream].to_owned(),
-        time,
+        time: Timestamp::now(),
     };
     serde_json::to_writer(&mut *lines, &entry)?;
     lines.push(b'\n');
