@@ -98,6 +98,14 @@ impl Report {
         }
     }
 
+    /// Returns one that says nothing if that is asked for, else this one.
+    pub(crate) fn quiet_if(self, is_asked_for: bool) -> Report {
+        match is_asked_for {
+            true => self.quietly(),
+            false => self,
+        }
+    }
+
     /// Tells that something has begun: `Container p-web-1`, `Creating`.
     pub(crate) fn begin(&self, id: &str, text: &str) {
         self.set(id, text, Status::Working);

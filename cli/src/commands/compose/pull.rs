@@ -42,11 +42,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         names = project.with_dependencies(&names);
     }
     let engine = access.engine()?;
-    let report = if args.quiet {
-        access.report().quietly()
-    } else {
-        access.report()
-    };
+    let report = access.report().quiet_if(args.quiet);
     let composition = Composition {
         engine: &engine,
         project: &project,

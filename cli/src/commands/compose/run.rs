@@ -125,11 +125,7 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
         && terminal::stdin_is_terminal();
     change(&mut project, &name, &args, tty)?;
     let engine = access.engine()?;
-    let report = if args.quiet {
-        access.report().quietly()
-    } else {
-        access.report()
-    };
+    let report = access.report().quiet_if(args.quiet);
     let composition = Composition {
         engine: &engine,
         project: &project,
