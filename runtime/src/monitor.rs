@@ -554,8 +554,44 @@ fn open_union(spec: &Spec) -> Result<Arc<Union>, Failure> {
         if let Err(error) = write_hostname(&union, &spec.config.hostname) {
             log::debug!("/etc/hostname: {error}");
         }
+        if let Err(error) = write_mark(&union) {
+            log::debug!("{MARK}: {error}");
+        }
     }
     Ok(Arc::new(union))
+}
+
+/// By what programs see that they are in a container of an engine like Docker.
+const MARK: &str = "/.dockerenv";
+
+/// Makes the mark, once: an empty file of the container's, which it may change or remove.
+fn write_mark(union: &Union) -> io::Result<()> {
+    if union.resolve(MARK.as_bytes(), FollowLast::No).is_ok() {
+        return Ok(());
+    }
+    let root = union.getattr(layerfs::Ino::ROOT)?;
+    let name = MARK.trim_start_matches('/').as_bytes();
+    let mode = NewMode {
+        bits: 0o755,
+        umask: 0,
+    };
+    let (_, opened) = union.create(Caller::ROOT, layerfs::Ino::ROOT, name, mode, Access::PLAIN)?;
+    union.release(opened.handle);
+    restore_mtime(union, layerfs::Ino::ROOT, root.mtime)
+}
+
+/// Has a directory be as old as before something of ours was put into it.
+fn restore_mtime(
+    union: &Union,
+    directory: layerfs::Ino,
+    before: layerfs::Timespec,
+) -> io::Result<()> {
+    let mtime = SetAttr {
+        mtime: Some(SetTime::To(before)),
+        ..SetAttr::default()
+    };
+    union.setattr(directory, &mtime)?;
+    Ok(())
 }
 
 /// Writes /etc/hostname, once: a plain file of the container's, which it may change or remove.
@@ -596,12 +632,7 @@ fn write_hostname(union: &Union, hostname: &str) -> io::Result<()> {
     let written = union.write(opened.handle, format!("{hostname}\n").as_bytes(), 0);
     union.release(opened.handle);
     written?;
-    let mtime = SetAttr {
-        mtime: Some(SetTime::To(etc.attr.mtime)),
-        ..SetAttr::default()
-    };
-    union.setattr(etc.ino, &mtime)?;
-    Ok(())
+    restore_mtime(union, etc.ino, etc.attr.mtime)
 }
 
 fn plan(
@@ -634,7 +665,7 @@ fn plan(
         files,
         mounts: config.mounts.clone(),
         sources,
-        shm_size: config.shm_size,
+        shm_size: (config.ipc_mode != "none").then_some(config.shm_size),
         sysctls: config.sysctls.clone().into_iter().collect(),
         privileged: config.privileged,
         has_masks: config.has_masks(),

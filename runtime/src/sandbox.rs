@@ -302,7 +302,7 @@ pub(crate) struct Plan {
     pub(crate) mounts: Vec<Mount>,
     /// What they show, in their order, attached nowhere yet; a tmpfs is the container's own to make.
     pub(crate) sources: Vec<Option<OwnedFd>>,
-    pub(crate) shm_size: u64,
+    pub(crate) shm_size: Option<u64>,
     /// The kernel's parameters to set in the namespaces, by their names.
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) privileged: bool,

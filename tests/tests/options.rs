@@ -85,6 +85,15 @@ fn namespaces_can_be_the_host_s() {
         ply.run(&["run", "--rm", flag, "nosuch", "busybox", "true"])
             .fails(125, "invalid ");
     }
+    let nothing = sh(
+        &ply,
+        &["--ipc", "none"],
+        "ls /dev; readlink /proc/self/ns/ipc",
+    );
+    assert!(
+        !nothing.contains("shm") && !nothing.contains(&own("ipc")),
+        "{nothing}"
+    );
     let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     assert_eq!(sh(&ply, &["--uts", "host"], "hostname"), host.trim());
     ply.run(&["run", "--uts", "host", "--hostname", "x", "busybox", "true"])
@@ -429,8 +438,28 @@ fn a_log_is_bounded_where_it_is_asked_to_be() {
     .ok();
     ply.run(&["logs", "c2"])
         .fails(1, "configured logging driver does not support reading");
+    // Docker's other driver of files is bounded by itself.
+    let local = ["run", "-d", "--name", "c3", "--log-driver", "local"];
+    let most = ["--log-opt", "max-size=1k", "--log-opt", "max-file=2"];
+    let script = [
+        "busybox",
+        "sh",
+        "-c",
+        "for i in $(seq 100); do echo line $i; done",
+    ];
+    ply.run(&[&local[..], &most, &script].concat()).ok();
+    ply.run(&["wait", "c3"]).ok();
+    let kept = ply.run(&["logs", "c3"]);
+    assert!(
+        kept.ok().ends_with("line 100") && !kept.out.contains("line 1\n"),
+        "{kept:?}"
+    );
+    assert_eq!(ply.inspect("c3", "{{.HostConfig.LogConfig.Type}}"), "local");
     let run =
         |options: &[&str]| ply.run(&[&["run", "--rm"], options, &["busybox", "true"]].concat());
+    run(&["--log-driver", "local", "--log-opt", "compress=true"]).ok();
+    run(&["--log-driver", "local", "--log-opt", "tag=x"])
+        .fails(125, "unknown log opt 'tag' for local log driver");
     run(&["--log-driver", "nosuch"]).fails(125, "no log driver named 'nosuch' is registered");
     run(&["--log-opt", "max-size=x"]).fails(125, "invalid value for max-size: x");
     run(&["--log-opt", "nosuch=1"]).fails(125, "unknown log opt 'nosuch' for json-file log driver");

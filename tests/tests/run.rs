@@ -167,6 +167,33 @@ fn the_container_is_alone() {
     assert!(lines[1].parse::<u32>().expect("a number") <= 4);
     assert_eq!(lines[2], "lo");
     assert_eq!(lines[3], "0", "its cgroups are the roots it sees");
+    // Scripts see by it where they are; it is the container's, not a change of its.
+    let mark = "stat -c '%a %s' /.dockerenv; rm /.dockerenv";
+    let marked = ply.run(&[
+        "run",
+        "--name",
+        "c1",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        mark,
+    ]);
+    assert_eq!(marked.ok(), "755 0");
+    assert_eq!(ply.run(&["diff", "c1"]).ok(), "D /.dockerenv");
+    ply.run(&[
+        "run",
+        "--name",
+        "c2",
+        "--network",
+        "none",
+        "busybox",
+        "touch",
+        "/x",
+    ])
+    .ok();
+    assert_eq!(ply.run(&["diff", "c2"]).ok(), "A /x");
     let own = |name: &str| sh(&ply, &[], &format!("readlink /proc/self/ns/{name}"));
     for name in ["mnt", "pid", "uts", "ipc", "net", "cgroup"] {
         let host = fs::read_link(format!("/proc/self/ns/{name}")).expect("a namespace");

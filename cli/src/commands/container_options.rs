@@ -142,7 +142,7 @@ pub(crate) struct ContainerOptions {
     label_file: Vec<PathBuf>,
     #[command(flatten)]
     limits: Limits,
-    /// Where to keep what the container says (`json-file`, `journald`, `none`)
+    /// Where to keep what the container says (`json-file`, `local`, `journald`, `none`)
     #[arg(long, value_name = "DRIVER", default_value = "json-file")]
     log_driver: String,
     /// Option of the log (`max-size=10m`, `max-file=3`)

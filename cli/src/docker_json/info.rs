@@ -33,7 +33,7 @@ pub(crate) fn info(engine: &Engine) -> Result<Value, ContainerError> {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["journald", "json-file", "none"],
+            "Log": ["journald", "json-file", "local", "none"],
         },
         "MemoryLimit": true,
         "SwapLimit": true,

@@ -246,7 +246,7 @@ pub struct DeviceMapping {
 /// What becomes of what a container says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
-    /// `json-file`, `journald`, `none`.
+    /// `json-file`, `local` (the same file, bounded by default), `journald`, `none`.
     pub driver: String,
     /// `--log-opt`.
     pub options: BTreeMap<String, String>,
@@ -276,7 +276,7 @@ impl LogConfig {
                     None => Ok(()),
                 };
             }
-            "json-file" => {}
+            "json-file" | "local" => {}
             other => {
                 return Err(format!(
                     "logger: no log driver named '{other}' is registered"
@@ -291,10 +291,13 @@ impl LogConfig {
                 "max-file" => {
                     self.max_file()?;
                 }
-                "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {}
+                // What is kept is not compressed; what it says is the same.
+                "compress" if self.is_local() && matches!(value.as_str(), "true" | "false") => {}
+                "labels" | "labels-regex" | "env" | "env-regex" | "tag" if !self.is_local() => {}
                 other => {
                     return Err(format!(
-                        "unknown log opt '{other}' for json-file log driver"
+                        "unknown log opt '{other}' for {} log driver",
+                        self.driver
                     ));
                 }
             }
@@ -308,10 +311,18 @@ impl LogConfig {
         Ok(())
     }
 
+    /// Whether the log is bounded unless it is said otherwise.
+    fn is_local(&self) -> bool {
+        self.driver == "local"
+    }
+
     /// Returns how long a file grows; `None` is without end.
     pub(crate) fn max_size(&self) -> Result<Option<u64>, String> {
-        let Some(text) = self.options.get("max-size").filter(|text| *text != "-1") else {
-            return Ok(None);
+        const OF_LOCAL: u64 = 20 << 20;
+        let text = match self.options.get("max-size") {
+            None => return Ok(self.is_local().then_some(OF_LOCAL)),
+            Some(text) if text == "-1" => return Ok(None),
+            Some(text) => text,
         };
         let invalid = || format!("invalid value for max-size: {text}");
         let size = crate::byte_size::parse(text).filter(|size| *size > 0);
@@ -321,6 +332,7 @@ impl LogConfig {
     /// Returns how many files there are at most.
     pub(crate) fn max_file(&self) -> Result<u32, String> {
         match self.options.get("max-file") {
+            None if self.is_local() => Ok(5),
             None => Ok(1),
             Some(text) => match text.parse() {
                 Ok(number) if number > 0 => Ok(number),

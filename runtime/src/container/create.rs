@@ -235,7 +235,7 @@ impl Engine {
                 format!("container:{}", container.id)
             }
             (None, "") => "private".to_owned(),
-            (None, mode @ ("host" | "shareable" | "private")) => mode.to_owned(),
+            (None, mode @ ("host" | "shareable" | "private" | "none")) => mode.to_owned(),
             (None, mode) => return invalid(format!("invalid IPC mode: {mode}")),
         };
         config.uts_mode = match &options.uts_mode[..] {

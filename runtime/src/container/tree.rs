@@ -76,13 +76,14 @@ pub fn letter(kind: ChangeKind) -> char {
 }
 
 /// What every container has that its image may lack: mount points and files of ours. Docker shows none of them either.
-const OURS: [&[u8]; 6] = [
+const OURS: [&[u8]; 7] = [
     b"/dev",
     b"/proc",
     b"/sys",
     b"/etc/hostname",
     b"/etc/hosts",
     b"/etc/resolv.conf",
+    b"/.dockerenv",
 ];
 
 /// The files of ours that are mounted in a container that runs.

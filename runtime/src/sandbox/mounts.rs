@@ -151,13 +151,14 @@ fn devices(dev: &OwnedFd, plan: &Plan, shm: Option<OwnedFd>) -> Result<OwnedFd, 
     )
     .map_err(step("mount devpts"))?;
     below(dev, "pts", &pts)?;
-    let size = plan.shm_size.to_string();
-    let shm = match shm {
-        Some(shm) => shm,
-        None => sys::mount::filesystem("tmpfs", &[("mode", "1777"), ("size", &size)], HARDENED)
-            .map_err(step("mount /dev/shm"))?,
+    let own = |size: u64| {
+        let size = size.to_string();
+        sys::mount::filesystem("tmpfs", &[("mode", "1777"), ("size", &size)], HARDENED)
+            .map_err(step("mount /dev/shm"))
     };
-    below(dev, "shm", &shm)?;
+    if let Some(shm) = shm.map_or_else(|| plan.shm_size.map(own).transpose(), |it| Ok(Some(it)))? {
+        below(dev, "shm", &shm)?;
+    }
     match sys::mount::filesystem("mqueue", &[], HARDENED) {
         Ok(mqueue) => below(dev, "mqueue", &mqueue)?,
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
