@@ -8,6 +8,7 @@
 mod block;
 mod devices;
 mod hierarchy;
+mod oom;
 mod usage;
 
 use std::fs;
@@ -28,6 +29,7 @@ use crate::sys;
 pub use block::BlockLimits;
 pub use block::DeviceRate;
 use hierarchy::Hierarchies;
+pub(crate) use oom::OomWatch;
 pub use usage::Usage;
 
 /// The group of all our groups.
@@ -455,6 +457,16 @@ impl Cgroup {
         let text = fs::read_to_string(file).unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    /// Returns what tells that the container has run out of memory; `None` where the host cannot tell.
+    pub(crate) fn watch_ooms(&self) -> Option<OomWatch> {
+        let v1 = self.v1.iter().find(|(name, _)| name == "memory");
+        match (v1, &self.unified) {
+            (Some((_, path)), _) => OomWatch::on_v1(path).ok(),
+            (None, Some((path, _))) => OomWatch::on_v2(path).ok(),
+            (None, None) => None,
+        }
     }
 
     /// Stops every process of the container where it is, or lets them go on.

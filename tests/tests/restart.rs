@@ -378,6 +378,26 @@ fn a_lack_of_memory_is_told_and_restarted() {
         "run", "--name", "c1", "-m", "8m", "busybox", "sh", "-c", eater,
     ]);
     assert_eq!(ply.inspect("c1", "{{.State.OOMKilled}}"), "true");
+    // Its events tell while it goes on, too.
+    let goes_on = "head -c 100000000 /dev/zero | tail -n 1; sleep 1003";
+    ply.run(&[
+        "run", "-d", "--name", "c3", "-m", "8m", "busybox", "sh", "-c", goes_on,
+    ])
+    .ok();
+    eventually("it is told", || {
+        let until = ply.run(&[
+            "events",
+            "--since",
+            "1m",
+            "--until",
+            "0s",
+            "-f",
+            "container=c3",
+        ]);
+        until.ok().contains(" container oom ")
+    });
+    assert_eq!(ply.inspect("c3", "{{.State.Status}}"), "running");
+    ply.run(&["rm", "-f", "c3"]).ok();
     let run = ["run", "--name", "c2", "-m", "8m", "--restart", "on-failure"];
     let output = ply.run(
         &[

@@ -31,6 +31,7 @@ use super::session::Surroundings;
 use super::streams;
 use super::streams::Streams;
 use crate::cgroup::Cgroup;
+use crate::cgroup::OomWatch;
 use crate::container::ContainerError;
 use crate::container::End;
 use crate::container::ExecOptions;
@@ -101,6 +102,9 @@ pub(super) struct Serving {
     /// Whether a person has asked the container to end.
     stopped: bool,
     exit: Option<i32>,
+    ooms: Option<OomWatch>,
+    /// How often it was told that the container has run out of memory.
+    told_ooms: u64,
 }
 
 /// Who is ready.
@@ -117,6 +121,7 @@ enum Source {
     SessionOutput(u32, usize),
     Helper,
     Firewall,
+    Memory,
 }
 
 impl Serving {
@@ -133,6 +138,7 @@ impl Serving {
             )?),
             _ => None,
         };
+        let ooms = parts.cgroup.watch_ooms();
         let serving = Serving {
             log: LogFile::open(&directory.join("log"), log, journal)?,
             prober,
@@ -147,6 +153,8 @@ impl Serving {
             is_paused: false,
             stopped: false,
             exit: None,
+            ooms,
+            told_ooms: 0,
         };
         if serving.prober.is_some() {
             serving.write_alive();
@@ -172,7 +180,7 @@ impl Serving {
             oom_killed: self.parts.cgroup.oom_kills() > 0,
         };
         let mut networks = self.take_away();
-        if end.oom_killed {
+        if end.oom_killed && self.told_ooms == 0 {
             self.spec.announce("oom", &[]);
         }
         let duration = self.began.elapsed().as_secs().to_string();
@@ -280,6 +288,7 @@ impl Serving {
                     self.read_session(number, output);
                 }
                 Source::Helper => self.hear_helper(),
+                Source::Memory => self.hear_of_memory(),
                 Source::Firewall => {
                     if let Some(network) = &mut self.parts.network {
                         network.firewall_changed();
@@ -329,6 +338,10 @@ impl Serving {
         }
         if !self.helper_is_gone {
             add(Source::Helper, self.parts.helper.as_fd(), PollFlags::IN);
+        }
+        if let Some(ooms) = &self.ooms {
+            let (fd, flags) = ooms.waits();
+            add(Source::Memory, fd, flags);
         }
         if let Some(firewall) = self.parts.network.as_ref().and_then(Live::firewall) {
             add(Source::Firewall, firewall, PollFlags::IN);
@@ -434,6 +447,16 @@ impl Serving {
         network
             .map(|it| it.published().to_vec())
             .unwrap_or_default()
+    }
+
+    /// Tells that the container has run out of memory.
+    fn hear_of_memory(&mut self) {
+        let is_sure = self.ooms.as_ref().is_some_and(OomWatch::hear);
+        let kills = self.parts.cgroup.oom_kills();
+        if is_sure || kills > self.told_ooms {
+            self.told_ooms = kills.max(self.told_ooms + u64::from(is_sure));
+            self.spec.announce("oom", &[]);
+        }
     }
 
     /// Makes the container's place on a further network.
