@@ -159,11 +159,16 @@ fn a_disk_that_cannot_be_written_any_more_is_said_so_and_read_on() {
     let mnt = place.path("mnt");
     fs::write(mnt.join("before"), "written").unwrap();
     let remount = |how: &str| {
-        let remounted = Command::new("mount")
-            .args(["-o", &format!("remount,{how}")])
-            .arg(&disk)
-            .status();
-        assert!(remounted.unwrap().success());
+        // The kernel tells the server a moment later that a file was closed.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let is_remounted = || {
+            let mut command = Command::new("mount");
+            command.args(["-o", &format!("remount,{how}")]).arg(&disk);
+            command.output().unwrap().status.success()
+        };
+        while !is_remounted() {
+            assert!(std::time::Instant::now() < deadline, "it stays busy");
+        }
     };
     remount("ro");
     let refused = [
