@@ -26,6 +26,7 @@ mod outlet;
 mod pool;
 pub mod port;
 pub(crate) mod proxy;
+mod refusal;
 mod remove;
 pub(crate) mod rows;
 mod subnet;

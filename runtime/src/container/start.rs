@@ -327,6 +327,8 @@ impl Engine {
             .process_group(0)
             .spawn()
             .map_err(failed)?;
+        // It has the monitor's end of the pair, which is to be the monitor's alone.
+        drop(command);
         let spec = Spec {
             root: absolute(self.root()).map_err(failed)?,
             run: absolute(self.run_dir()).map_err(failed)?,

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -122,6 +123,10 @@ enum Source {
     Helper,
     Firewall,
     Memory,
+}
+
+fn until(time: Instant) -> Duration {
+    time.saturating_duration_since(Instant::now())
 }
 
 impl Serving {
@@ -296,6 +301,11 @@ impl Serving {
                 }
             }
         }
+        if let Some(network) = &mut self.parts.network
+            && network.retry().is_some_and(|at| at <= Instant::now())
+        {
+            network.firewall_changed();
+        }
         self.check_health();
         self.clients.retain(|client| !client.is_gone);
         Ok(())
@@ -363,7 +373,9 @@ impl Serving {
             }
             add(Source::Client(at), client.as_fd(), flags);
         }
-        let left = self.until_check();
+        let retry = self.parts.network.as_ref().and_then(Live::retry);
+        let due = self.until_check().into_iter().chain(retry.map(until));
+        let left = due.min().and_then(|left| Timespec::try_from(left).ok());
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, left.as_ref()))?;
         Ok(sources
             .into_iter()
@@ -374,14 +386,12 @@ impl Serving {
     }
 
     /// Returns how long it is until a health check has to begin or end; `None` is for ever.
-    fn until_check(&self) -> Option<Timespec> {
+    fn until_check(&self) -> Option<Duration> {
         let prober = self.prober.as_ref().filter(|_| !self.is_paused)?;
-        match prober.due() {
-            Due::At(time) => {
-                Timespec::try_from(time.saturating_duration_since(Instant::now())).ok()
-            }
-            Due::Begin | Due::Kill(_) => Some(Timespec::default()),
-        }
+        Some(match prober.due() {
+            Due::At(time) => until(time),
+            Due::Begin | Due::Kill(_) => Duration::ZERO,
+        })
     }
 
     fn check_health(&mut self) {
@@ -625,10 +635,10 @@ impl Serving {
     }
 
     fn accept(&mut self) {
-        if let Ok((stream, _)) = self.parts.listener.accept()
-            && let Ok(client) = Client::new(stream)
-        {
-            self.clients.push(client);
+        match self.parts.listener.accept() {
+            Ok((stream, _)) => self.clients.extend(Client::new(stream)),
+            // No descriptors are left, and whoever waits is ready all the time.
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
 

@@ -35,6 +35,7 @@ use super::device;
 use super::firewall;
 use super::firewall::Treatment;
 use super::pool;
+use super::refusal;
 use super::rows;
 use crate::Engine;
 use crate::sys::netlink::Socket;
@@ -69,6 +70,15 @@ pub(crate) struct Alone(#[allow(dead_code, reason = "held for its lock")] Flock<
 
 /// Waits until no other process chooses ranges, makes bridges or changes rules.
 pub(crate) fn lock_machine() -> Result<Alone, NetworkError> {
+    lock(FlockArg::LockExclusive)
+}
+
+/// As [`lock_machine`], but fails if another process does.
+pub(crate) fn try_lock_machine() -> Result<Alone, NetworkError> {
+    lock(FlockArg::LockExclusiveNonblock)
+}
+
+fn lock(how: FlockArg) -> Result<Alone, NetworkError> {
     let failed = || NetworkError::kernel(MACHINE);
     let open = |path: &Path| {
         use std::os::unix::fs::OpenOptionsExt;
@@ -77,7 +87,7 @@ pub(crate) fn lock_machine() -> Result<Alone, NetworkError> {
         options.custom_flags(libc::O_NOFOLLOW).open(path)
     };
     let file = open(Path::new(MACHINE)).map_err(failed())?;
-    let locked = Flock::lock(file, FlockArg::LockExclusive);
+    let locked = Flock::lock(file, how);
     locked
         .map(Alone)
         .map_err(|(_, errno)| failed()(errno.into()))
@@ -326,9 +336,10 @@ fn make(socket: &mut Socket, name: &str, network: &Network) -> Result<(), Networ
     if !config.internal {
         device::enable_forwarding(config.ipv6)
             .map_err(NetworkError::kernel("have the host pass packets on"))?;
-        let who = firewall::who_forbids_forwarding().map_err(failed("add rules for"))?;
-        if let Some(refusal) = who.into_iter().next().flatten() {
-            let (level, what) = match is_on(network, MASQUERADE) {
+        let [refusal, _] = refusal::look(&[name]).map_err(failed("look at the firewall for"))?;
+        let named = |names: &[String]| names.iter().any(|it| it == name);
+        if let Some(refusal) = refusal.filter(|it| !named(&it.named)) {
+            let (level, what) = match is_on(network, MASQUERADE) && named(&refusal.led) {
                 true => (Level::Warn, "nothing but TCP and UDP from"),
                 false => (Level::Error, "nothing from"),
             };

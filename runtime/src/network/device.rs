@@ -257,18 +257,75 @@ pub(super) fn default_device(index: i32, is_ipv6: bool) -> Message {
 
 fn route(is_ipv6: bool, scope: u8) -> Message {
     const FROM_BOOT: u8 = 3;
-    let family = if is_ipv6 {
-        libc::AF_INET6
-    } else {
-        libc::AF_INET
-    };
-    let mut fixed = [0; 12];
-    fixed[0] = family as u8;
+    let mut fixed = [0; RTMSG];
+    fixed[0] = family(is_ipv6);
     fixed[4] = libc::RT_TABLE_MAIN;
     fixed[5] = FROM_BOOT;
     fixed[6] = scope;
     fixed[7] = libc::RTN_UNICAST;
     Message::new(libc::RTM_NEWROUTE, CREATE_NEW).fixed(&fixed)
+}
+
+/// Returns whether what is sent to an address leaves the host: not if it is one of the host's own, or on a bridge of the
+/// host's that is not its way out, as other engines' networks are.
+pub(super) fn leads_elsewhere(socket: &mut Socket, to: IpAddr) -> io::Result<bool> {
+    let mut fixed = [0; RTMSG];
+    fixed[0] = family(to.is_ipv6());
+    fixed[1] = if to.is_ipv6() { 128 } else { 32 };
+    let question = Message::new(libc::RTM_GETROUTE, 0)
+        .fixed(&fixed)
+        .with(libc::RTA_DST, &address_bytes(to));
+    let answers = socket.ask(&question)?;
+    let Some((head, rest)) = answers
+        .first()
+        .and_then(|it| it.1.split_first_chunk::<RTMSG>())
+    else {
+        return Ok(false);
+    };
+    let (Some(device), libc::RTN_UNICAST) = (device_of(rest), head[7]) else {
+        return Ok(false);
+    };
+    Ok(!is_bridge(socket, device)? || is_way_out(socket, device, to.is_ipv6())?)
+}
+
+/// The length of `struct rtmsg`.
+const RTMSG: usize = 12;
+
+/// Returns the index of a route's device.
+fn device_of(attributes: &[u8]) -> Option<i32> {
+    let index = Attributes(attributes).find(libc::RTA_OIF)?;
+    Some(i32::from_ne_bytes(*index.first_chunk()?))
+}
+
+fn is_bridge(socket: &mut Socket, index: i32) -> io::Result<bool> {
+    let question = Message::new(libc::RTM_GETLINK, 0).fixed(&head(index, false));
+    let answers = socket.ask(&question)?;
+    let kind = answers.first().and_then(|(_, body)| {
+        let info = Attributes(body.get(16..)?).find(libc::IFLA_LINKINFO)?;
+        Attributes(info).find(INFO_KIND)
+    });
+    Ok(kind.is_some_and(|kind| kind.starts_with(b"bridge")))
+}
+
+/// Returns whether what has no other way goes through a device.
+fn is_way_out(socket: &mut Socket, index: i32, is_ipv6: bool) -> io::Result<bool> {
+    let mut fixed = [0; RTMSG];
+    fixed[0] = family(is_ipv6);
+    let question = Message::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP as u16).fixed(&fixed);
+    let routes = socket.ask(&question)?;
+    Ok(routes.iter().any(|(_, body)| {
+        body.split_first_chunk::<RTMSG>()
+            .is_some_and(|(head, rest)| {
+                head[1] == 0 && head[7] == libc::RTN_UNICAST && device_of(rest) == Some(index)
+            })
+    }))
+}
+
+fn family(is_ipv6: bool) -> u8 {
+    match is_ipv6 {
+        true => libc::AF_INET6 as u8,
+        false => libc::AF_INET as u8,
+    }
 }
 
 /// Reads `02:42:ac:11:00:02`.

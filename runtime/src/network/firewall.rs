@@ -13,20 +13,12 @@
 //! Rules never change: a bridge is an element of sets, a published port one of a map. The table appears with the first
 //! bridge and goes with the last; everything that reads it to change it holds the machine's lock
 //! ([`super::bridge::lock_machine`]), and a change is one transaction. No other table is changed. What another table
-//! drops is dropped: an accept ends only our own chain. Where somebody else passes nothing on ([`who_forbids_forwarding`]),
-//! what containers send elsewhere is begun anew by their monitors, which pass nothing on; and where that is a policy, as a
-//! running dockerd's is, what comes to published ports is too ([`super::proxy`]).
+//! drops is dropped: an accept ends only our own chain; [`super::refusal`] says what is done about that.
 
 use std::io;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
-
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
 
 use super::Subnet;
 use super::port::Protocol;
@@ -52,11 +44,8 @@ use crate::sys::netfilter::PREROUTING;
 use crate::sys::netfilter::Shape;
 use crate::sys::netfilter::TRANSPORT_HEADER;
 use crate::sys::netfilter::Table;
-use crate::sys::netfilter::all_chains;
-use crate::sys::netfilter::base_chain;
 use crate::sys::netfilter::elements;
-use crate::sys::netfilter::refuses_all;
-use crate::sys::netfilter::rules_of;
+use crate::sys::netfilter::forget_connections;
 use crate::sys::netlink::Message;
 use crate::sys::netlink::Socket;
 use crate::sys::netlink::address_bytes;
@@ -101,8 +90,8 @@ const NAMED: Shape = Shape {
     is_text: true,
 };
 
-/// The sets and maps, with the numbers they have in the transaction that makes them.
-const SETS: [(&str, Shape); 10] = [
+/// The sets and maps.
+const SETS: [(&str, Shape); 8] = [
     ("bridges", NAMED),
     ("outward", NAMED),
     ("internal", NAMED),
@@ -146,26 +135,20 @@ const SETS: [(&str, Shape); 10] = [
             is_text: false,
         },
     ),
-    (
-        "outlets4",
-        Shape {
-            key: (concat(&[IPV4, PROTOCOL]), 8),
-            data: Some((concat(&[IPV4, SERVICE]), 8)),
-            is_text: false,
-        },
-    ),
-    (
-        "outlets6",
-        Shape {
-            key: (concat(&[IPV6, PROTOCOL]), 20),
-            data: Some((concat(&[IPV6, SERVICE]), 20)),
-            is_text: false,
-        },
-    ),
 ];
 
 const MAPS: [&str; 4] = ["ports4", "ports4_at", "ports6", "ports6_at"];
+
+/// The maps of what leads out.
 const OUTLETS: [&str; 2] = ["outlets4", "outlets6"];
+
+const fn outlet_shape(address: u32, length: u32) -> Shape {
+    Shape {
+        key: (concat(&[address, PROTOCOL]), length + 4),
+        data: Some((concat(&[address, SERVICE]), length + 4)),
+        is_text: false,
+    }
+}
 
 /// What the rules are to do for a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +169,10 @@ pub(super) fn add_bridge(name: &str, treatment: Treatment) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => table(),
         Err(error) => return Err(error),
     };
+    if messages.is_empty() && list(&mut socket, OUTLETS[0]).is_err() {
+        // An older ply has made it.
+        messages = outlets();
+    }
     for set in sets_of(treatment) {
         messages.push(TABLE.add(set, &key_of(set, name), None));
     }
@@ -218,70 +205,6 @@ fn name_bytes(name: &str) -> [u8; NAME_LENGTH] {
         *to = *from;
     }
     bytes
-}
-
-/// Tells of changes of the firewall's rules, whosever they are.
-#[derive(Debug)]
-pub(super) struct Watch(OwnedFd);
-
-impl Watch {
-    pub(super) fn open() -> io::Result<Watch> {
-        Socket::rule_changes().map(Watch)
-    }
-
-    /// Returns what becomes readable then.
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
-    /// Takes what it has told, until it tells no more.
-    pub(super) fn hear(&self) {
-        let mut told = [0; 64];
-        loop {
-            match rustix::net::recv(&self.0, &mut told[..], RecvFlags::DONTWAIT) {
-                // More has happened than it could keep.
-                Ok(_) | Err(Errno::NOBUFS | Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-/// What of somebody else's keeps the host from passing packets on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) table: String,
-    /// Whether it is a chain's policy, as a running dockerd's; else it is a chain's last rule, as firewalld's, which lets
-    /// pass what was led elsewhere.
-    pub(super) is_policy: bool,
-}
-
-/// Returns what drops or rejects packets that are passed on, of IPv4 and of IPv6, unless a rule before accepts them.
-pub(super) fn who_forbids_forwarding() -> io::Result<[Option<Refusal>; 2]> {
-    let mut socket = Socket::netfilter()?;
-    let answers = socket.ask(&all_chains())?;
-    let chains = answers.iter().filter_map(|(_, body)| base_chain(body));
-    let mut refusals = Vec::new();
-    for chain in chains.filter(|it| it.hook == FORWARD && it.table != TABLE.name) {
-        let refuses = chain.drops || {
-            // One that is gone by now refuses nothing.
-            let rules = socket.ask(&rules_of(&chain)).unwrap_or_default();
-            rules.last().is_some_and(|(_, rule)| refuses_all(rule))
-        };
-        if refuses {
-            let refusal = Refusal {
-                table: chain.table,
-                is_policy: chain.drops,
-            };
-            refusals.push((chain.family, refusal));
-        }
-    }
-    refusals.sort_by_key(|(_, refusal)| !refusal.is_policy);
-    Ok([NFPROTO_IPV4, NFPROTO_IPV6].map(|family| {
-        let families = [Family::Inet as u8, family];
-        let found = refusals.iter().find(|(of, _)| families.contains(of));
-        found.map(|(_, refusal)| refusal.clone())
-    }))
 }
 
 /// Takes away what is there for a bridge and for ports that lead into its ranges; with the last bridge the table.
@@ -337,9 +260,24 @@ pub(super) fn let_out(outlets: &[(IpAddr, Protocol, SocketAddr)]) -> io::Result<
             TABLE.add(OUTLETS[usize::from(from.is_ipv6())], &key, Some(&data))
         })
         .collect();
-    match messages.is_empty() {
-        true => Ok(()),
-        false => Socket::netfilter()?.change_rules(&messages),
+    if messages.is_empty() {
+        return Ok(());
+    }
+    Socket::netfilter()?.change_rules(&messages)?;
+    forget_datagrams(outlets.iter().map(|(from, ..)| *from));
+    Ok(())
+}
+
+/// Has the kernel forget where it has led datagrams of these addresses: unlike connections they have no end, and go on by
+/// the rules that were there when they began.
+fn forget_datagrams(addresses: impl Iterator<Item = IpAddr>) {
+    let messages: Vec<Message> = addresses
+        .flat_map(|address| forget_connections(Protocol::Udp.number(), address))
+        .collect();
+    let forgotten = Socket::netfilter().and_then(|mut socket| socket.request(&messages));
+    // An older kernel cannot: they go their way until they are silent for a while.
+    if let Err(error) = forgotten {
+        log::debug!("datagrams' ways: {error}");
     }
 }
 
@@ -353,10 +291,12 @@ pub(crate) fn forget(addresses: &[IpAddr]) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
         messages => messages?,
     };
-    match messages.is_empty() {
-        true => Ok(()),
-        false => socket.change_rules(&messages),
+    if messages.is_empty() {
+        return Ok(());
     }
+    socket.change_rules(&messages)?;
+    forget_datagrams(addresses.iter().copied());
+    Ok(())
 }
 
 /// Returns what takes away all that leads to some addresses or from them.
@@ -372,7 +312,8 @@ fn leading_to(socket: &mut Socket, is_one: impl Fn(IpAddr) -> bool) -> io::Resul
         }
     }
     for (map, length) in OUTLETS.into_iter().zip([4, 16]) {
-        for (key, _) in list(socket, map)? {
+        // One that an older ply has made the table without leads nobody out.
+        for (key, _) in list(socket, map).unwrap_or_default() {
             let from = key.get(..length).and_then(address_of);
             if from.is_some_and(&is_one) {
                 messages.push(TABLE.take(map, &key));
@@ -423,6 +364,27 @@ const NFPROTO_IPV6: u8 = 10;
 const ADDRESS: u32 = 8;
 const KEY: u32 = 12;
 
+/// Returns what makes that part of the table that leads out.
+fn outlets() -> Vec<Message> {
+    /// The numbers in the transaction, behind those of the other sets.
+    const FIRST: u32 = 100;
+    let shapes = [outlet_shape(IPV4, 4), outlet_shape(IPV6, 16)];
+    let hook = Hook {
+        kind: "nat",
+        number: PREROUTING,
+        priority: DESTINATION,
+    };
+    let maps = (FIRST..).zip(OUTLETS.into_iter().zip(shapes));
+    let mut messages: Vec<Message> = maps
+        .map(|(id, (name, shape))| TABLE.make_set(name, id, shape))
+        .collect();
+    messages.push(TABLE.make_chain("outlet", hook));
+    for is_ipv6 in [false, true] {
+        messages.push(TABLE.make_rule("outlet", &to_outlet(is_ipv6)));
+    }
+    messages
+}
+
 /// Returns what makes the table with its sets, chains and rules.
 fn table() -> Vec<Message> {
     let hook = |kind, number, priority| Hook {
@@ -435,7 +397,6 @@ fn table() -> Vec<Message> {
         messages.push(TABLE.make_set(name, id, shape));
     }
     messages.extend([
-        TABLE.make_chain("outlet", hook("nat", PREROUTING, DESTINATION)),
         TABLE.make_chain("prerouting", hook("nat", PREROUTING, DESTINATION)),
         TABLE.make_chain("output", hook("nat", OUTPUT, DESTINATION)),
         TABLE.make_chain("postrouting", hook("nat", POSTROUTING, SOURCE)),
@@ -446,9 +407,7 @@ fn table() -> Vec<Message> {
             messages.push(TABLE.make_rule(chain, &to_container(map, is_own)));
         }
     }
-    for is_ipv6 in [false, true] {
-        messages.push(TABLE.make_rule("outlet", &to_outlet(is_ipv6)));
-    }
+    messages.extend(outlets());
     let from = |set| [Expression::meta(IIFNAME, 1), Expression::is_in(set, 1)];
     let to = |set| [Expression::meta(OIFNAME, 1), Expression::is_in(set, 1)];
     let to_elsewhere = || {

@@ -9,16 +9,17 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
 use super::NetworkError;
 use super::NetworkId;
 use super::bridge;
+use super::bridge::Alone;
 use super::bridge::Hold;
 use super::device;
 use super::endpoint::Inside;
 use super::firewall;
-use super::firewall::Refusal;
-use super::firewall::Watch;
 use super::join::Joined;
 use super::names;
 use super::names::Names;
@@ -30,6 +31,9 @@ use super::port::Published;
 use super::proxy;
 use super::proxy::Proxy;
 use super::proxy::Reserved;
+use super::refusal;
+use super::refusal::Refusal;
+use super::refusal::Watch;
 use crate::container::Config;
 use crate::container::ContainerId;
 
@@ -62,7 +66,12 @@ pub(crate) struct Live {
     refused: [Option<Refusal>; 2],
     /// What is the container's way out of a network then.
     outlets: Vec<(NetworkId, Outlet)>,
+    /// When to go over to the firewall as it is again, since that has failed.
+    retry: Option<Instant>,
 }
+
+/// How long after a failure.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl Live {
     /// Makes a container's networks in the namespace of its first process.
@@ -86,6 +95,7 @@ impl Live {
             watch: None,
             refused: [None, None],
             outlets: Vec::new(),
+            retry: None,
         };
         for one in joined {
             live.add(one)?;
@@ -99,7 +109,7 @@ impl Live {
             )),
             error => error,
         })?;
-        live.let_out()?;
+        live.let_out(None)?;
         live.serve_names(wanted)?;
         Ok(live)
     }
@@ -133,9 +143,9 @@ impl Live {
         self.add(joined)?;
         self.look_at_firewall()?;
         if !had_way_out && self.way_out.is_some() {
-            self.lead_ports()?;
+            self.lead_ports(None)?;
         }
-        self.let_out()?;
+        self.let_out(None)?;
         self.serve_names(wanted)
     }
 
@@ -147,7 +157,7 @@ impl Live {
         let (joined, name) = self.devices.remove(at);
         self.inside.remove_device(&name)?;
         let addresses: Vec<IpAddr> = joined.addresses().collect();
-        self.forget(&addresses);
+        self.forget(&addresses, None);
         let ended = self.outlets.extract_if(.., |(of, _)| of == id);
         ended.for_each(|(_, outlet)| outlet.end());
         self.holds.retain(|(held, _)| held != id);
@@ -161,9 +171,9 @@ impl Live {
                 self.inside.make_gateway(joined, name)?;
                 self.way_out = Some(joined.id.clone());
             }
-            self.lead_ports()?;
+            self.lead_ports(None)?;
         }
-        self.let_out()
+        self.let_out(None)
     }
 
     /// Returns what becomes readable when the firewall may have changed.
@@ -171,41 +181,61 @@ impl Live {
         self.watch.as_ref().map(Watch::as_fd)
     }
 
+    /// Returns when [`Live::firewall_changed`] is to be called even if nothing has changed.
+    pub(crate) fn retry(&self) -> Option<Instant> {
+        self.retry
+    }
+
     /// Has the container go on with the firewall as it is now.
     pub(crate) fn firewall_changed(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.hear();
+        let has_changed = self.watch.as_ref().is_some_and(Watch::hear);
+        let is_due = self.retry.is_some_and(|at| at <= Instant::now());
+        if !has_changed && !is_due {
+            return;
         }
+        if let Err(error) = self.go_over() {
+            log::warn!("the firewall has changed: {error}");
+            self.retry = Some(Instant::now() + RETRY);
+        }
+    }
+
+    fn go_over(&mut self) -> Result<(), NetworkError> {
         let before = self.refused.clone();
-        let led = self.look_at_firewall().and_then(|()| {
-            if self.refused == before {
-                return Ok(());
-            }
-            self.forget(&self.addresses());
-            self.lead_ports()?;
-            self.let_out()
-        });
-        if let Err(error) = led {
-            log::error!("the firewall has changed: {error}");
+        self.look_at_firewall()?;
+        if self.refused == before && self.retry.is_none() {
+            return Ok(());
         }
+        // The container's output is not to wait for another process.
+        self.retry = Some(Instant::now());
+        let alone = bridge::try_lock_machine()?;
+        self.forget(&self.addresses(), Some(&alone));
+        let led = self.lead_ports(Some(&alone));
+        self.let_out(Some(&alone))?;
+        led?;
+        self.retry = None;
+        Ok(())
     }
 
     /// Looks whether somebody else's rules keep the host from passing packets on.
     fn look_at_firewall(&mut self) -> Result<(), NetworkError> {
-        let mut networks = self.devices.iter().map(|(joined, _)| &joined.config);
-        if !networks.any(|it| it.driver == super::Driver::Bridge && !it.internal) {
+        let devices = self.devices.iter().map(|(joined, _)| joined);
+        let outward = devices.filter(|joined| {
+            joined.config.driver == super::Driver::Bridge && !joined.config.internal
+        });
+        let bridges: Vec<&str> = outward.map(|joined| joined.device.as_str()).collect();
+        if bridges.is_empty() {
             return Ok(());
         }
         let failed = || NetworkError::kernel("look at the firewall");
         if self.watch.is_none() {
             self.watch = Some(Watch::open().map_err(failed())?);
         }
-        self.refused = firewall::who_forbids_forwarding().map_err(failed())?;
+        self.refused = refusal::look(&bridges).map_err(failed())?;
         Ok(())
     }
 
     /// Makes the container's ways out where nothing is passed on.
-    fn let_out(&mut self) -> Result<(), NetworkError> {
+    fn let_out(&mut self, alone: Option<&Alone>) -> Result<(), NetworkError> {
         let failed = || NetworkError::kernel("make the container's way out");
         let mut leads = Vec::new();
         for (joined, _) in &self.devices {
@@ -213,8 +243,12 @@ impl Live {
             if !bridge::is_outward(&network) {
                 continue;
             }
-            let is_refused = |it: &IpAddr| self.refused[usize::from(it.is_ipv6())].is_some();
-            let addresses: Vec<IpAddr> = joined.addresses().filter(is_refused).collect();
+            let is_led = |it: &IpAddr| {
+                let refusal = &self.refused[usize::from(it.is_ipv6())];
+                let refusal = refusal.as_ref();
+                refusal.is_some_and(|refusal| refusal.led.contains(&joined.device))
+            };
+            let addresses: Vec<IpAddr> = joined.addresses().filter(is_led).collect();
             if addresses.is_empty() {
                 continue;
             }
@@ -233,7 +267,7 @@ impl Live {
         if leads.is_empty() {
             return Ok(());
         }
-        let _alone = bridge::lock_machine()?;
+        let _alone = lock_unless(alone)?;
         firewall::let_out(&leads).map_err(failed())
     }
 
@@ -242,11 +276,11 @@ impl Live {
         joined.flat_map(Joined::addresses).collect()
     }
 
-    fn forget(&self, addresses: &[IpAddr]) {
+    fn forget(&self, addresses: &[IpAddr], alone: Option<&Alone>) {
         if self.published.is_empty() && self.outlets.is_empty() {
             return;
         }
-        let forgotten = bridge::lock_machine()
+        let forgotten = lock_unless(alone)
             .map_err(|error| error.to_string())
             .and_then(|_alone| firewall::forget(addresses).map_err(|error| error.to_string()));
         if let Err(error) = forgotten {
@@ -258,7 +292,7 @@ impl Live {
         if reserved.is_empty() {
             return Ok(());
         }
-        self.lead_ports()?;
+        self.lead_ports(None)?;
         let proxy = Proxy::start(reserved, self.way_out_addresses());
         self.proxy = Some(proxy.map_err(NetworkError::kernel("pass ports on"))?);
         Ok(())
@@ -275,7 +309,7 @@ impl Live {
     }
 
     /// Has the host's ports lead to where the container is now.
-    fn lead_ports(&mut self) -> Result<(), NetworkError> {
+    fn lead_ports(&mut self, alone: Option<&Alone>) -> Result<(), NetworkError> {
         if self.published.is_empty() {
             return Ok(());
         }
@@ -307,7 +341,7 @@ impl Live {
         if let Some(proxy) = &self.proxy {
             proxy.lead_to(addresses);
         }
-        let _alone = bridge::lock_machine()?;
+        let _alone = lock_unless(alone)?;
         firewall::publish(&led).map_err(|error| match error.raw_os_error() {
             // Nothing reserves a port of SCTP but its rule.
             Some(libc::EEXIST) => NetworkError::Allocated(
@@ -337,7 +371,7 @@ impl Live {
 
     /// Takes away what does not go by itself; returns what keeps the bridges.
     pub(crate) fn end(self) -> Ended {
-        self.forget(&self.addresses());
+        self.forget(&self.addresses(), None);
         if let Some(proxy) = self.proxy {
             proxy.end();
         }
@@ -348,6 +382,14 @@ impl Live {
             run: self.run,
             holds: self.holds,
         }
+    }
+}
+
+/// Takes the machine's lock unless it is held already.
+fn lock_unless(alone: Option<&Alone>) -> Result<Option<Alone>, NetworkError> {
+    match alone {
+        Some(_) => Ok(None),
+        None => bridge::lock_machine().map(Some),
     }
 }
 

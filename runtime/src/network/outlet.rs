@@ -6,7 +6,8 @@
 //! only: the host's kernel takes nothing else in for a program.
 //!
 //! Whom a connection was meant for is the kernel's to say, which tracks it (`SO_ORIGINAL_DST`, nfnetlink). What nobody has
-//! led here is refused.
+//! led here is refused, and what leads to another engine's network of this host, which the host may reach and its
+//! containers may not.
 
 mod flows;
 
@@ -18,18 +19,20 @@ use std::net::TcpStream;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
-use rustix::event::Timespec;
 use rustix::net::SocketType;
 use rustix::net::sockopt;
 
 use super::Network;
 use super::bridge;
+use super::device;
 use super::port::Protocol;
 use super::proxy;
 use super::proxy::streams::Streams;
+use crate::sys::netlink::Socket;
 use flows::Flows;
 
 /// Where what an address of the container's sends elsewhere arrives.
@@ -54,15 +57,27 @@ impl Door {
         })
     }
 
-    /// Returns whom a connection was meant for that the container has begun.
-    fn target_of(&self, taken: &TcpStream, from: SocketAddr) -> Option<SocketAddr> {
+    /// Returns whom a connection was meant for that the container has begun, if it may reach it.
+    fn target_of(
+        &self,
+        taken: &TcpStream,
+        from: SocketAddr,
+        routes: &mut Socket,
+    ) -> Option<SocketAddr> {
         let meant = match self.container.is_ipv6() {
             false => SocketAddr::V4(sockopt::ip_original_dst(taken).ok()?),
             true => SocketAddr::V6(sockopt::ipv6_original_dst(taken).ok()?),
         };
         let is_led = from.ip() == self.container && Some(meant) != taken.local_addr().ok();
-        is_led.then_some(meant)
+        (is_led && leads_elsewhere(routes, meant.ip())).then_some(meant)
     }
+}
+
+/// Returns whether an address is another host's, and not one on a network that another engine keeps on this one.
+fn leads_elsewhere(routes: &mut Socket, to: IpAddr) -> bool {
+    let is_mapped = matches!(to, IpAddr::V6(to) if to.to_ipv4_mapped().is_some());
+    let leads = || device::leads_elsewhere(routes, to);
+    !is_mapped && leads().unwrap_or(false)
 }
 
 /// The thread that begins a container's connections anew.
@@ -93,9 +108,13 @@ impl Outlet {
             doors.push(door);
         }
         let (ended, end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let kernel = Kernel {
+            connections: Socket::netfilter()?,
+            routes: Socket::route()?,
+        };
         let builder = std::thread::Builder::new().name("outlet".to_owned());
         let thread = builder.spawn(move || {
-            if let Err(error) = serve(&doors, &ended) {
+            if let Err(error) = serve(&doors, kernel, &ended) {
                 log::error!("way out: {error}");
             }
         })?;
@@ -114,6 +133,15 @@ impl Outlet {
     }
 }
 
+/// Where the kernel is asked.
+#[derive(Debug)]
+struct Kernel {
+    /// Whom something was meant for.
+    connections: Socket,
+    /// Where that leads.
+    routes: Socket,
+}
+
 /// What the thread waits for.
 #[derive(Clone, Copy)]
 enum Source {
@@ -124,18 +152,15 @@ enum Source {
     Flow(u64),
 }
 
-fn serve(doors: &[Door], ended: &OwnedFd) -> io::Result<()> {
-    const TICK: Timespec = Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    let mut streams = Streams::default();
-    let mut flows = Flows::open(doors)?;
+fn serve(doors: &[Door], mut kernel: Kernel, ended: &OwnedFd) -> io::Result<()> {
+    let mut streams = Streams::new();
+    let mut flows = Flows::new(doors);
     loop {
         let mut sources = vec![Source::End];
         let mut polled = vec![PollFd::new(ended, PollFlags::IN)];
+        let pause = streams.pause();
         for (at, door) in doors.iter().enumerate() {
-            if !streams.is_full() {
+            if pause == Some(Duration::ZERO) {
                 sources.push(Source::Tcp(at));
                 polled.push(PollFd::new(&door.tcp, PollFlags::IN));
             }
@@ -150,9 +175,7 @@ fn serve(doors: &[Door], ended: &OwnedFd) -> io::Result<()> {
             sources.push(Source::Flow(id));
             polled.push(PollFd::new(socket, PollFlags::IN));
         }
-        let patience = streams
-            .patience()
-            .or_else(|| (!flows.is_empty()).then_some(TICK));
+        let patience = proxy::patience(pause, !flows.is_empty());
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, patience.as_ref()))?;
         let ready: Vec<Source> = sources
             .into_iter()
@@ -165,10 +188,10 @@ fn serve(doors: &[Door], ended: &OwnedFd) -> io::Result<()> {
             match source {
                 Source::End => return Ok(()),
                 Source::Tcp(at) => {
-                    let door = &doors[at];
-                    streams.accept(&door.tcp, |taken, from| door.target_of(taken, from));
+                    let (door, routes) = (&doors[at], &mut kernel.routes);
+                    streams.accept(&door.tcp, |taken, from| door.target_of(taken, from, routes));
                 }
-                Source::Udp(at) => flows.receive(at),
+                Source::Udp(at) => flows.receive(at, &mut kernel),
                 Source::Stream(id) => streams.pass(id),
                 Source::Flow(id) => flows.answer(id),
             }

@@ -17,6 +17,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::PollFd;
@@ -164,19 +165,25 @@ enum Source {
     Datagram(u64),
 }
 
+/// Returns how long is waited for something to happen: until connections may be taken again, or until those who send
+/// datagrams no more are to be forgotten.
+pub(super) fn patience(pause: Option<Duration>, has_senders: bool) -> Option<Timespec> {
+    const TICK: Duration = Duration::from_secs(10);
+    let pause = pause.filter(|pause| !pause.is_zero());
+    let left = pause.into_iter().chain(has_senders.then_some(TICK)).min()?;
+    Timespec::try_from(left).ok()
+}
+
 fn serve(reserved: &[Reserved], target: &Mutex<Vec<IpAddr>>, ended: &OwnedFd) -> io::Result<()> {
-    const TICK: Timespec = Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    let mut streams = Streams::default();
+    let mut streams = Streams::new();
     let mut datagrams = Datagrams::default();
     loop {
         let mut sources = vec![Source::End];
         let mut polled = vec![PollFd::new(ended, PollFlags::IN)];
+        let pause = streams.pause();
         for (at, one) in reserved.iter().enumerate() {
             let fd: BorrowedFd<'_> = match &one.socket {
-                Socket::Stream(_) if streams.is_full() => continue,
+                Socket::Stream(_) if pause != Some(Duration::ZERO) => continue,
                 Socket::Stream(listener) => listener.as_fd(),
                 Socket::Datagram(socket) => socket.as_fd(),
                 Socket::Rules => continue,
@@ -193,9 +200,7 @@ fn serve(reserved: &[Reserved], target: &Mutex<Vec<IpAddr>>, ended: &OwnedFd) ->
             polled.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         // A tick is needed only to forget who sends datagrams no more.
-        let patience = streams
-            .patience()
-            .or_else(|| (!datagrams.is_empty()).then_some(TICK));
+        let patience = patience(pause, !datagrams.is_empty());
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, patience.as_ref()))?;
         let ready: Vec<Source> = sources
             .into_iter()

@@ -3,6 +3,7 @@
 //! The numbers are those of `linux/netfilter/nf_tables.h`; what libc lacks of them is named here. Numbers in attributes
 //! are in the network's byte order.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 
 use super::netlink::Attributes;
@@ -37,10 +38,7 @@ pub(crate) fn all_chains() -> Message {
 pub(crate) fn base_chain(body: &[u8]) -> Option<BaseChain> {
     let attributes = || Some(Attributes(body.get(4..)?));
     let number = |bytes: &[u8]| Some(u32::from_be_bytes(*bytes.first_chunk::<4>()?));
-    let text = |bytes: &[u8]| {
-        let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-        String::from_utf8_lossy(bytes).into_owned()
-    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(without_end(bytes)).into_owned();
     let hook = Attributes(attributes()?.find(4)?).find(1)?;
     let policy = attributes()?.find(5).and_then(number);
     Some(BaseChain {
@@ -52,48 +50,82 @@ pub(crate) fn base_chain(body: &[u8]) -> Option<BaseChain> {
     })
 }
 
-/// Returns the question for all rules of a chain.
-pub(crate) fn rules_of(chain: &BaseChain) -> Message {
+/// Returns the question for all rules of a base chain's table.
+pub(crate) fn rules_beside(chain: &BaseChain) -> Message {
     Message::new(
         SUBSYSTEM | libc::NFT_MSG_GETRULE as u16,
         libc::NLM_F_DUMP as u16,
     )
     .fixed(&[chain.family, 0, 0, 0])
     .with_text(1, &chain.table)
-    .with_text(2, &chain.name)
 }
 
-/// Reads out of one answer to [`rules_of`] whether the rule drops or rejects whatever comes to it.
-pub(crate) fn refuses_all(body: &[u8]) -> bool {
-    let expressions = body.get(4..).and_then(|body| Attributes(body).find(4));
-    let mut last = None;
-    for (_, expression) in Attributes(expressions.unwrap_or_default()) {
-        let name = Attributes(expression).find(1).unwrap_or_default();
-        match name.strip_suffix(&[0]).unwrap_or(name) {
-            b"counter" | b"log" => {}
-            name if last.is_none() => last = Some((name, Attributes(expression).find(2))),
-            // It looks at something first.
-            _ => return false,
+/// A rule of any table: one answer to [`rules_beside`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rule<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Rule<'a> {
+    fn attribute(self, kind: u16) -> &'a [u8] {
+        let found = self.0.get(4..).and_then(|body| Attributes(body).find(kind));
+        found.unwrap_or_default()
+    }
+
+    /// Whether it is one of this chain.
+    pub(crate) fn is_of(self, chain: &BaseChain) -> bool {
+        without_end(self.attribute(2)) == chain.name.as_bytes()
+    }
+
+    /// The names of its expressions and what they say.
+    fn expressions(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        Attributes(self.attribute(4)).map(|(_, expression)| {
+            let name = Attributes(expression).find(1).unwrap_or_default();
+            let data = Attributes(expression).find(2).unwrap_or_default();
+            (without_end(name), data)
+        })
+    }
+
+    /// Whether it drops or rejects whatever comes to it.
+    pub(crate) fn refuses_all(self) -> bool {
+        let mut what = self
+            .expressions()
+            .filter(|(name, _)| !matches!(*name, b"counter" | b"log"));
+        let (Some((name, data)), None) = (what.next(), what.next()) else {
+            return false;
+        };
+        match name {
+            b"reject" => true,
+            b"immediate" => {
+                let verdict = Attributes(data)
+                    .find(2)
+                    .and_then(|it| Attributes(it).find(2));
+                let code = verdict.and_then(|it| Attributes(it).find(1));
+                code == Some(&DROP.to_be_bytes())
+            }
+            // One of `iptables`.
+            b"target" => Attributes(data)
+                .find(1)
+                .is_some_and(|it| it.starts_with(b"REJECT")),
+            _ => false,
         }
     }
-    let Some((name, Some(data))) = last else {
-        return false;
-    };
-    match name {
-        b"reject" => true,
-        b"immediate" => {
-            let verdict = Attributes(data)
-                .find(2)
-                .and_then(|it| Attributes(it).find(2));
-            let code = verdict.and_then(|it| Attributes(it).find(1));
-            code == Some(&DROP.to_be_bytes())
-        }
-        // One of `iptables`.
-        b"target" => Attributes(data)
-            .find(1)
-            .is_some_and(|it| it.starts_with(b"REJECT")),
-        _ => false,
+
+    /// Whether it looks at whether a connection was led elsewhere.
+    pub(crate) fn knows_what_was_led(self) -> bool {
+        self.expressions().any(|(name, data)| {
+            name == b"ct" && Attributes(data).find(2) == Some(&CT_STATUS.to_be_bytes())
+        })
     }
+
+    /// Whether it compares something with this name.
+    pub(crate) fn names(self, device: &str) -> bool {
+        let whole = [device.as_bytes(), &[0]].concat();
+        self.expressions()
+            .any(|(_, data)| data.windows(whole.len()).any(|part| part == whole))
+    }
+}
+
+fn without_end(text: &[u8]) -> &[u8] {
+    text.strip_suffix(&[0]).unwrap_or(text)
 }
 
 /// Which packets a table sees.
@@ -121,6 +153,7 @@ pub(crate) struct Hook {
 }
 
 pub(crate) const PREROUTING: u32 = 0;
+pub(crate) const INPUT: u32 = 1;
 pub(crate) const FORWARD: u32 = 2;
 pub(crate) const OUTPUT: u32 = 3;
 pub(crate) const POSTROUTING: u32 = 4;
@@ -263,19 +296,32 @@ pub(crate) fn elements(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
+/// The subsystem of the connections that the kernel tracks (`linux/netfilter/nfnetlink_conntrack.h`).
+const CONNECTIONS: u16 = 1 << 8;
+const OF_BEGINNER: u16 = 1;
+const OF_ANSWERS: u16 = 2;
+
+fn family_of(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => libc::AF_INET as u8,
+        IpAddr::V6(_) => libc::AF_INET6 as u8,
+    }
+}
+
+/// The kinds of a tuple's addresses: its source's and its destination's.
+fn address_kinds(address: IpAddr) -> (u16, u16) {
+    match address {
+        IpAddr::V4(_) => (1, 2),
+        IpAddr::V6(_) => (3, 4),
+    }
+}
+
 /// Returns the question for a connection by its answers: from where they come and where they go, and of which protocol.
 pub(crate) fn connection_by_answers(protocol: u8, from: SocketAddr, to: SocketAddr) -> Message {
-    const CONNECTIONS: u16 = 1 << 8;
     const GET: u16 = 1;
-    const OF_ANSWERS: u16 = 2;
-    let family = if from.is_ipv6() {
-        libc::AF_INET6
-    } else {
-        libc::AF_INET
-    };
-    let (source, destination) = if from.is_ipv6() { (3, 4) } else { (1, 2) };
+    let (source, destination) = address_kinds(from.ip());
     Message::new(CONNECTIONS | GET, 0)
-        .fixed(&[family as u8, 0, 0, 0])
+        .fixed(&[family_of(from.ip()), 0, 0, 0])
         .nest(OF_ANSWERS, |it| {
             it.nest(1, |it| {
                 it.with(source, &address_bytes(from.ip()))
@@ -289,10 +335,32 @@ pub(crate) fn connection_by_answers(protocol: u8, from: SocketAddr, to: SocketAd
         })
 }
 
+/// Returns what has the kernel forget the connections of a protocol that an address has begun, and those whose answers
+/// come from it; of Linux 5.8, older ones refuse it.
+pub(crate) fn forget_connections(protocol: u8, address: IpAddr) -> [Message; 2] {
+    const DELETE: u16 = 2;
+    const FILTER: u16 = 25;
+    const BY_SOURCE_AND_PROTOCOL: u32 = 1 | 1 << 3;
+    /// The family counts.
+    const VERSION: u8 = 1;
+    [OF_BEGINNER, OF_ANSWERS].map(|tuple| {
+        Message::new(CONNECTIONS | DELETE, 0)
+            .fixed(&[family_of(address), VERSION, 0, 0])
+            .nest(tuple, |it| {
+                it.nest(1, |it| {
+                    it.with(address_kinds(address).0, &address_bytes(address))
+                })
+                .nest(2, |it| it.with(1, &[protocol]))
+            })
+            .nest(FILTER, |it| {
+                it.with(tuple, &BY_SOURCE_AND_PROTOCOL.to_ne_bytes())
+            })
+    })
+}
+
 /// Reads whom a connection was meant for out of the answer to [`connection_by_answers`].
 pub(crate) fn meant_for(body: &[u8]) -> Option<SocketAddr> {
-    const ORIGINAL: u16 = 1;
-    let tuple = Attributes(body.get(4..)?).find(ORIGINAL)?;
+    let tuple = Attributes(body.get(4..)?).find(OF_BEGINNER)?;
     let addresses = Attributes(tuple).find(1)?;
     let address = Attributes(addresses)
         .find(2)

@@ -110,31 +110,26 @@ impl Socket {
         Socket::open(libc::NETLINK_NETFILTER)
     }
 
-    /// Opens a socket that is told of changes of nftables' rules, but not of those of sets' elements.
+    /// Opens a socket that is told of changes of nftables' rules: each datagram holds messages of one transaction.
     pub(crate) fn rule_changes() -> io::Result<OwnedFd> {
         let socket = Socket::open(libc::NETLINK_NETFILTER)?;
-        // Messages begin with their length, then their kind; the filter reads numbers in the network's order.
-        let kind = |message: libc::c_int| {
-            let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16;
-            u32::from(u16::from_be_bytes(kind.to_ne_bytes()))
-        };
-        let skipped = [
-            libc::NFT_MSG_NEWSETELEM,
-            libc::NFT_MSG_DELSETELEM,
-            libc::NFT_MSG_NEWGEN,
-        ];
+        // A transaction's end has a datagram of its own, which says nothing. Messages begin with their length, then their
+        // kind; the filter reads numbers in the network's order.
+        let end = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_NEWGEN) as u16;
         let step = |code: u32, jt, jf, k| libc::sock_filter {
             code: code as u16,
             jt,
             jf,
             k,
         };
-        let compare = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
         let mut steps = [
             step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, 4),
-            step(compare, 3, 0, kind(skipped[0])),
-            step(compare, 2, 0, kind(skipped[1])),
-            step(compare, 1, 0, kind(skipped[2])),
+            step(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                1,
+                0,
+                u32::from(u16::from_be_bytes(end.to_ne_bytes())),
+            ),
             step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
             step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
         ];
@@ -297,6 +292,13 @@ impl Socket {
             }
         }
     }
+}
+
+/// Returns whether a datagram of [`Socket::rule_changes`] tells of more than elements of sets.
+pub(crate) fn changes_rules(datagram: &[u8]) -> bool {
+    let elements = [libc::NFT_MSG_NEWSETELEM, libc::NFT_MSG_DELSETELEM];
+    let elements = elements.map(|kind| (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16);
+    Answers(datagram).any(|message| !elements.contains(&message.kind))
 }
 
 /// The messages of one datagram.

@@ -2,7 +2,7 @@
 //!
 //! Who serves a filesystem has a descriptor for each file that is open in it, so the shell's limit, which keeps programs
 //! off numbers that `select(2)` cannot take, would bound the container's files too. A server takes what it may have
-//! (`getrlimit(2)`: the hard limit); what it starts gets back what the server was started with.
+//! (`getrlimit(2)`: the hard limit); monitors and containers get back what the server was started with.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -36,6 +36,12 @@ pub(crate) fn as_before() -> io::Result<()> {
 pub(crate) fn start_as_before(command: &mut Command) {
     // SAFETY: between fork and exec there is one system call, and no memory is allocated.
     unsafe { command.pre_exec(as_before) };
+}
+
+/// Returns how many files this process may have open.
+pub(crate) fn allowed() -> usize {
+    const LEAST: u64 = 256;
+    limit().map_or(LEAST, |(soft, _)| soft) as usize
 }
 
 fn limit() -> io::Result<(u64, u64)> {

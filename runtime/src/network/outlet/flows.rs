@@ -8,15 +8,21 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::super::device;
+use super::super::port::Protocol;
 use super::Door;
+use super::Kernel;
+use super::leads_elsewhere;
 use crate::sys::netfilter;
-use crate::sys::netlink::Socket;
+use crate::sys::open_files;
 
 /// How long a pair is remembered that is silent (`nf_conntrack_udp_timeout_stream`).
 const IDLE: Duration = Duration::from_secs(120);
 
 /// How many pairs are remembered; for a further one the most silent is forgotten.
 const MOST: usize = 4096;
+
+/// The part of the process's descriptors that they may have.
+const PART: usize = 8;
 
 /// How many datagrams are passed on before others are looked at.
 const BURST: usize = 64;
@@ -35,22 +41,21 @@ struct Flow {
 #[derive(Debug)]
 pub(super) struct Flows<'a> {
     doors: &'a [Door],
-    /// Where the kernel is asked whom a datagram was meant for.
-    connections: Socket,
+    most: usize,
     flows: BTreeMap<u64, Flow>,
     by_ends: BTreeMap<Ends, u64>,
     last: u64,
 }
 
 impl<'a> Flows<'a> {
-    pub(super) fn open(doors: &'a [Door]) -> io::Result<Flows<'a>> {
-        Ok(Flows {
+    pub(super) fn new(doors: &'a [Door]) -> Flows<'a> {
+        Flows {
             doors,
-            connections: Socket::netfilter()?,
+            most: (open_files::allowed() / PART).clamp(1, MOST),
             flows: BTreeMap::new(),
             by_ends: BTreeMap::new(),
             last: 0,
-        })
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -62,7 +67,7 @@ impl<'a> Flows<'a> {
     }
 
     /// Passes on what has come to a door.
-    pub(super) fn receive(&mut self, at: usize) {
+    pub(super) fn receive(&mut self, at: usize, kernel: &mut Kernel) {
         let door = &self.doors[at];
         let mut buffer = [0; 1 << 16];
         for _ in 0..BURST {
@@ -70,8 +75,8 @@ impl<'a> Flows<'a> {
                 return;
             };
             // Each time: the container may use its port for others too.
-            let passed = self.target_of(door, from).and_then(|to| {
-                let flow = self.flow((at, from, to))?;
+            let passed = target_of(door, from, kernel).and_then(|to| {
+                let flow = self.flow((at, from, to), kernel)?;
                 flow.last = Instant::now();
                 flow.outer.send(&buffer[..count])
             });
@@ -81,21 +86,12 @@ impl<'a> Flows<'a> {
         }
     }
 
-    /// Returns whom a datagram was meant for that the container has sent.
-    fn target_of(&mut self, door: &Door, from: SocketAddr) -> io::Result<SocketAddr> {
-        const UDP: u8 = 17;
-        let here = door.udp.local_addr()?;
-        let question = netfilter::connection_by_answers(UDP, here, from);
-        let answers = self.connections.ask(&question)?;
-        let meant = answers.first().and_then(|it| netfilter::meant_for(&it.1));
-        meant
-            .filter(|meant| *meant != here && from.ip() == door.container)
-            .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
-    }
-
-    fn flow(&mut self, ends: Ends) -> io::Result<&mut Flow> {
+    fn flow(&mut self, ends: Ends, kernel: &mut Kernel) -> io::Result<&mut Flow> {
         let id = match self.by_ends.get(&ends) {
             Some(id) => *id,
+            None if !leads_elsewhere(&mut kernel.routes, ends.2.ip()) => {
+                return Err(io::ErrorKind::HostUnreachable.into());
+            }
             None => self.add(ends)?,
         };
         let flow = self.flows.get_mut(&id);
@@ -103,7 +99,7 @@ impl<'a> Flows<'a> {
     }
 
     fn add(&mut self, ends: Ends) -> io::Result<u64> {
-        if self.flows.len() >= MOST {
+        if self.flows.len() >= self.most {
             let silent = self.flows.iter().min_by_key(|(_, flow)| flow.last);
             let silent = silent.map(|(id, _)| *id);
             self.forget(|id, _| Some(id) == silent);
@@ -147,4 +143,16 @@ impl<'a> Flows<'a> {
             self.by_ends.remove(&flow.ends);
         }
     }
+}
+
+/// Returns whom a datagram was meant for that the container has sent.
+fn target_of(door: &Door, from: SocketAddr, kernel: &mut Kernel) -> io::Result<SocketAddr> {
+    let here = door.udp.local_addr()?;
+    let protocol = Protocol::Udp.number();
+    let question = netfilter::connection_by_answers(protocol, here, from);
+    let answers = kernel.connections.ask(&question)?;
+    let meant = answers.first().and_then(|it| netfilter::meant_for(&it.1));
+    meant
+        .filter(|meant| *meant != here && from.ip() == door.container)
+        .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }

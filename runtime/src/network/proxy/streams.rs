@@ -12,7 +12,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use rustix::event::PollFlags;
-use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use rustix::net::SocketFlags;
@@ -21,8 +20,17 @@ use rustix::net::sockopt;
 use rustix::pipe::PipeFlags;
 use rustix::pipe::SpliceFlags;
 
+use crate::sys::open_files;
+
 /// How many connections are passed on at once; further ones wait to be taken.
 const MOST: usize = 4096;
+
+/// The part of the process's descriptors that connections may have, and how many each has: two sockets and two pipes.
+const PART: usize = 4;
+const DESCRIPTORS: usize = 6;
+
+/// How long a silent end is believed to be there, and how often it is asked then, as by Docker's proxy.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How long none is taken after the process had no descriptors left for one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -120,25 +128,32 @@ impl Connection {
 }
 
 /// The connections, by numbers that are never used again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Streams {
     connections: BTreeMap<u64, Connection>,
     last: u64,
+    most: usize,
     /// When there were no descriptors left.
     short: Option<Instant>,
 }
 
 impl Streams {
-    /// Returns whether no further ones are to be taken now.
-    pub(crate) fn is_full(&self) -> bool {
-        let is_short = self.short.is_some_and(|since| since.elapsed() < PAUSE);
-        is_short || self.connections.len() >= MOST
+    pub(crate) fn new() -> Streams {
+        Streams {
+            connections: BTreeMap::new(),
+            last: 0,
+            most: (open_files::allowed() / PART / DESCRIPTORS).clamp(1, MOST),
+            short: None,
+        }
     }
 
-    /// Returns after which time more can be taken although nothing has happened.
-    pub(crate) fn patience(&self) -> Option<Timespec> {
-        let left = PAUSE.checked_sub(self.short?.elapsed())?;
-        Timespec::try_from(left).ok()
+    /// Returns for how long no further ones are to be taken: zero is not at all, `None` until one has ended.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        if self.connections.len() >= self.most {
+            return None;
+        }
+        let passed = self.short.map_or(PAUSE, |since| since.elapsed());
+        Some(PAUSE.saturating_sub(passed))
     }
 
     pub(crate) fn waits(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>, PollFlags)> {
@@ -170,25 +185,31 @@ impl Streams {
             }
         };
         let to = target(&outer, from).ok_or(io::Error::from(io::ErrorKind::NotConnected));
-        let connection = to.and_then(|to| {
+        let begun = to.and_then(|to| {
             outer.set_nonblocking(true)?;
-            outer.set_nodelay(true)?;
             let inner = connect(to)?;
-            inner.set_nodelay(true)?;
-            Ok::<_, io::Error>(Connection {
-                outer,
-                inner,
-                is_connected: false,
-                inwards: Way::new()?,
-                outwards: Way::new()?,
-            })
+            for socket in [&outer, &inner] {
+                socket.set_nodelay(true)?;
+                keep_alive(socket)?;
+            }
+            Ok((inner, Way::new()?, Way::new()?))
         });
-        match connection {
-            Ok(connection) => {
+        match begun {
+            Ok((inner, inwards, outwards)) => {
                 self.last += 1;
+                let connection = Connection {
+                    outer,
+                    inner,
+                    is_connected: false,
+                    inwards,
+                    outwards,
+                };
                 self.connections.insert(self.last, connection);
             }
-            Err(error) => log::debug!("a connection from {from}: {error}"),
+            Err(error) => {
+                log::debug!("a connection from {from}: {error}");
+                reset(&outer);
+            }
         }
     }
 
@@ -202,7 +223,7 @@ impl Streams {
                 Ok(None) => connection.is_connected = true,
                 _ => {
                     // Refused there, it is reset here.
-                    let _ = sockopt::set_socket_linger(&connection.outer, Some(Duration::ZERO));
+                    reset(&connection.outer);
                     self.connections.remove(&id);
                     return;
                 }
@@ -216,10 +237,27 @@ impl Streams {
                     .outwards
                     .pass(&connection.inner, &connection.outer)
             });
+        if passed.is_err() {
+            // What has come so far is not all there was.
+            reset(&connection.outer);
+            reset(&connection.inner);
+        }
         if passed.is_err() || connection.is_over() {
             self.connections.remove(&id);
         }
     }
+}
+
+/// Has a connection end with a reset when it is closed.
+fn reset(socket: &TcpStream) {
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE)?;
+    Ok(())
 }
 
 /// Begins a connection without waiting for it.
