@@ -76,8 +76,7 @@ impl Door {
 /// Returns whether an address is another host's, and not one on a network that another engine keeps on this one.
 fn leads_elsewhere(routes: &mut Socket, to: IpAddr) -> bool {
     let is_mapped = matches!(to, IpAddr::V6(to) if to.to_ipv4_mapped().is_some());
-    let leads = || device::leads_elsewhere(routes, to);
-    !is_mapped && leads().unwrap_or(false)
+    !is_mapped && device::leads_elsewhere(routes, to).unwrap_or(false)
 }
 
 /// The thread that begins a container's connections anew.

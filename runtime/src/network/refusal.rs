@@ -53,8 +53,15 @@ pub(super) fn look(bridges: &[&str]) -> io::Result<[Option<Refusal>; 2]> {
             .map(|chain| {
                 // One that is gone by now refuses nothing.
                 let rules = socket.ask(&rules_beside(chain)).unwrap_or_default();
-                let rules = rules.into_iter().map(|(_, body)| body).collect();
-                Refusing { chain, rules }
+                let is_elsewhere = |rule: Rule<'_>| {
+                    let others = chains.iter().filter(|other| other.is_beside(chain));
+                    { others }.any(|other| rule.is_of(other))
+                };
+                let rules = rules.into_iter().map(|(_, body)| body);
+                Refusing {
+                    chain,
+                    rules: rules.filter(|body| !is_elsewhere(Rule(body))).collect(),
+                }
             })
             .filter(Refusing::refuses_all)
             .collect();
@@ -88,7 +95,7 @@ pub(super) fn look(bridges: &[&str]) -> io::Result<[Option<Refusal>; 2]> {
     }))
 }
 
-/// A chain that may refuse, and the rules of its table.
+/// A chain that may refuse, and the rules that packets may come to from it: those of its table but for other hooks'.
 struct Refusing<'a> {
     chain: &'a BaseChain,
     rules: Vec<Vec<u8>>,

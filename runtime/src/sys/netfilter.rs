@@ -25,6 +25,13 @@ pub(crate) struct BaseChain {
     pub(crate) drops: bool,
 }
 
+impl BaseChain {
+    /// Whether it is another one of the same table.
+    pub(crate) fn is_beside(&self, other: &BaseChain) -> bool {
+        (self.family, &self.table) == (other.family, &other.table) && self.name != other.name
+    }
+}
+
 /// Returns the question for all chains.
 pub(crate) fn all_chains() -> Message {
     Message::new(
