@@ -235,9 +235,6 @@ impl Serving {
             return false;
         }
         let id = self.spec.id();
-        super::record(&self.spec, |engine| {
-            engine.record_restarting(&id, end, count + 1)
-        });
         let alive = Alive {
             pid: None,
             started: self.parts.started,
@@ -248,6 +245,10 @@ impl Serving {
         if let Err(error) = alive.write(&self.parts.paths) {
             log::warn!("{error}");
         }
+        // Not before: whoever sees the new count sees no process of the last run.
+        super::record(&self.spec, |engine| {
+            engine.record_restarting(&id, end, count + 1)
+        });
         // Whoever is attached or waits has seen what it came for, as with Docker's: the next run is for others.
         let is_new = |client: &Client| matches!(client.role, Role::New);
         let over = self.clients.extract_if(.., |client| !is_new(client));
