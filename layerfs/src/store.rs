@@ -109,21 +109,37 @@ pub struct LayerClaim {
     _lock: Flock<File>,
 }
 
+/// Makes a directory and its parents, closed to other users; or closes it if it is there and open to them.
+pub fn make_closed(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o700);
+    match builder.create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            builder.recursive(true).create(directory)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => close(directory, 0o700),
+        made => made,
+    }
+}
+
+/// Takes other users' rights to what is there away, if they have any; `mode` is what the owner keeps.
+pub fn close(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS: u32 = 0o077;
+    match fs::metadata(path)?.permissions().mode() & OTHERS {
+        0 => Ok(()),
+        _ => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
+    }
+}
+
 impl Store {
     /// Opens the store under `root`, making its directories first if they are not there and sweeping what died.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
         let store = Store { root: root.into() };
         for name in ["layers", "stacks", "objects", "locks", "tmp"] {
             let path = root.join(name);
-            match fs::create_dir(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    fs::create_dir_all(&path).map_err(at(&path))?;
-                }
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(at(&path)(error));
-                }
-                _ => {}
-            }
+            make_closed(&path).map_err(at(&path))?;
         }
         // What cannot be removed is in nobody's way.
         if let Err(error) = tmp_dir::sweep(&store) {

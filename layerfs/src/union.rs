@@ -29,6 +29,7 @@ mod privileges;
 mod remove;
 mod rename;
 mod table;
+mod umask;
 mod upper;
 mod walk;
 mod xattrs;

@@ -101,6 +101,11 @@ impl Engine {
                 source,
             })?;
         }
+        let blobs = config.root.join("blobs");
+        layerfs::store::make_closed(&blobs).map_err(|source| EngineError::Directory {
+            path: blobs.clone(),
+            source,
+        })?;
         let store = layerfs::store::Store::open(&config.root)?;
         let path = config.root.join("state.db");
         let db = state::open(&path).map_err(|source| EngineError::Database { path, source })?;

@@ -5,6 +5,7 @@
 //! a crash leaves the last commit.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,8 +26,13 @@ const SCHEMAS: &[&str] = &[
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(30);
 
-/// Opens the database at `path`, making or upgrading it first.
+/// Opens the database at `path`, making or upgrading it first. It is closed to other users: containers' environments are
+/// in it.
 pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    close(path).map_err(|error| {
+        let cannot_open = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+        rusqlite::Error::SqliteFailure(cannot_open, Some(error.to_string()))
+    })?;
     let mut db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
     let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
@@ -37,6 +43,26 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
     Ok(db)
+}
+
+/// Makes the file if it is not there, and keeps other users out of it and of what SQLite keeps beside it, which it gives
+/// the same mode.
+fn close(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    const MODE: u32 = 0o600;
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(MODE);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map(drop),
+    }
+    for ending in ["db", "db-wal", "db-shm"] {
+        match layerfs::store::close(&path.with_extension(ending), MODE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Keeps other processes from upgrading at the same time: the change to WAL fails, instead of waiting, while another

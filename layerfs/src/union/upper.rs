@@ -29,6 +29,7 @@ use rustix::fs::RenameFlags;
 use rustix::fs::ResolveFlags;
 use rustix::fs::Stat;
 
+use super::umask::ClearedUmask;
 use crate::errno::Errno;
 use crate::index::Kind;
 use crate::index::NodeId;
@@ -72,6 +73,7 @@ pub struct Upper {
     next_tmp: AtomicU64,
     /// The name in `work/tmp` of the whiteout that the others are links to.
     whiteout: Mutex<Option<Vec<u8>>>,
+    _umask: ClearedUmask,
 }
 
 /// What a copied-up file or directory remembers of where it came from.
@@ -83,7 +85,8 @@ pub(super) struct Origin {
 
 impl Upper {
     /// Opens the directories `upper` and `work`, making them first if they are not there. They must be on one
-    /// filesystem and open to nobody else. Clears the process's umask: modes are the callers' business.
+    /// filesystem and open to nobody else. The process's umask is empty as long as an upper is open: modes are the
+    /// callers' business.
     pub fn open(upper: &Path, work: &Path) -> io::Result<Upper> {
         fs::create_dir_all(upper)?;
         Upper::open_with(upper, work, UpperOptions::OWN)
@@ -94,7 +97,7 @@ impl Upper {
     /// Fails with `EWOULDBLOCK` if another one has been opened on a directory that others may come for, and with
     /// `EOPNOTSUPP` if that cannot keep the extended attributes in which a union notes what it must.
     pub fn open_with(upper: &Path, work: &Path, options: UpperOptions) -> io::Result<Upper> {
-        rustix::process::umask(Mode::empty());
+        let umask = ClearedUmask::new();
         make_closed(work)?;
         let locks = match options.foreign {
             true => vec![lock(upper)?, lock(work)?],
@@ -127,6 +130,7 @@ impl Upper {
             _locks: locks,
             next_tmp: AtomicU64::new(0),
             whiteout: Mutex::new(None),
+            _umask: umask,
         })
     }
 
