@@ -114,6 +114,13 @@ const CASES: &[Case] = &[
         "./dir/a.txt\n./dir/sub/deep.txt\n",
     ),
     (
+        "two stars are any number of parents",
+        "COPY --parents dir/**/*.txt /p/\nCOPY --parents --exclude=dir/sub dir /q/\nRUN cd / && find p q -type f | sort > /o\n",
+        &[],
+        "cat /o",
+        "p/dir/a.txt\np/dir/b.txt\np/dir/sub/deep.txt\nq/dir/a.txt\nq/dir/b.txt\nq/dir/c.md\n",
+    ),
+    (
         "some are left out",
         "COPY --exclude=*.md --exclude=sub dir /d/\nRUN cd /d && find . -type f | sort > /o\n",
         &[],

@@ -265,3 +265,116 @@ fn the_last_of_a_flag_that_has_one_value_counts() {
         "two"
     );
 }
+
+#[test]
+fn other_users_get_at_nothing_that_a_build_has_made() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let ply = Ply::with_busybox();
+    let context = ply.directory("context");
+    tests::must(
+        "tar",
+        &[
+            "-C",
+            "/etc",
+            "-cf",
+            &context.join("a.tar").to_string_lossy(),
+            "passwd",
+        ],
+    );
+    let dockerfile = "FROM busybox\nRUN echo x > /x\nADD a.tar /a\nRUN echo y > /y\n";
+    let outputs = [
+        "--iidfile",
+        "iid",
+        "--metadata-file",
+        "metadata",
+        "-o",
+        "type=image",
+        "-o",
+        "type=tar,dest=files.tar",
+        "-o",
+        "files",
+        "--cache-to",
+        "type=local,dest=cache",
+    ];
+    build(&ply, dockerfile, &outputs).ok();
+    let mode = |path: &std::path::Path| {
+        let metadata = fs::symlink_metadata(path).expect("it is there");
+        metadata.permissions().mode() & 0o777
+    };
+    // What is below is shut in by these, whatever its modes.
+    for name in [
+        "blobs",
+        "containers",
+        "layers",
+        "locks",
+        "objects",
+        "stacks",
+        "tmp",
+    ] {
+        assert_eq!(mode(&ply.root().join(name)), 0o700, "{name}");
+    }
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        let path = ply.root().join(name);
+        assert!(!path.exists() || mode(&path) == 0o600, "{name}");
+    }
+    // What is for the caller is as the umask says.
+    for (name, expected) in [
+        ("iid", 0o644),
+        ("metadata", 0o644),
+        ("files.tar", 0o644),
+        ("files", 0o755),
+        ("cache", 0o755),
+        ("cache/index.json", 0o644),
+    ] {
+        assert_eq!(mode(&ply.path(name)), expected, "{name}");
+    }
+    // Those of an older store are shut when it is opened.
+    let open = |name: &str, mode| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(ply.root().join(name), permissions).expect("it is ours");
+    };
+    open("layers", 0o755);
+    open("state.db", 0o644);
+    ply.run(&["images"]).ok();
+    assert_eq!(mode(&ply.root().join("layers")), 0o700);
+    assert_eq!(mode(&ply.root().join("state.db")), 0o600);
+}
+
+#[test]
+fn flags_of_docker_s_clients_are_understood() {
+    let ply = Ply::with_busybox();
+    let dockerfile = "FROM busybox AS one\nRUN head -c 8 /dev/urandom | od -x > /one\n\
+                      FROM busybox\nCOPY --from=one /one /one\nRUN head -c 8 /dev/urandom | od -x > /two\n";
+    let both = || (said(&ply, "cat /one"), said(&ply, "cat /two"));
+    let quiet = [
+        "--provenance=false",
+        "--sbom=false",
+        "--builder=default",
+        "--attest",
+        "type=provenance,disabled=true",
+        "--metadata-file",
+        "metadata",
+        "-o",
+        "type=image,compression=gzip,oci-mediatypes=true",
+    ];
+    let built = build(&ply, dockerfile, &quiet);
+    built.ok();
+    assert!(!built.err.contains("WARNING"), "{built:?}");
+    let metadata = fs::read_to_string(ply.path("metadata")).expect("written");
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).expect("JSON");
+    assert_eq!(metadata["image.name"], "docker.io/library/made:latest");
+    let id = ply.inspect("made", "{{.Id}}");
+    assert_eq!(metadata["containerimage.config.digest"], id.as_str());
+    let (one, two) = both();
+    build(&ply, dockerfile, &["--no-cache-filter", "1"]).ok();
+    let (same, other) = both();
+    assert!(same == one && other != two);
+    build(&ply, dockerfile, &["--no-cache-filter", "one"]).ok();
+    assert_ne!(both().0, one);
+    let asked = build(&ply, dockerfile, &["--provenance=mode=max"]);
+    asked.ok();
+    assert!(asked.err.contains("--provenance is ignored"), "{asked:?}");
+    build(&ply, dockerfile, &["-o", "type=cacheonly"]).ok();
+    build(&ply, dockerfile, &["-o", "type=image,compression=zstd"])
+        .fails(1, "unsupported compression zstd");
+}

@@ -34,6 +34,12 @@ pub(crate) struct Args {
     /// Add a line to the /etc/hosts of every RUN (`host:ip`)
     #[arg(long, value_name = "HOST:IP", value_parser = fields::extra_host)]
     add_host: Vec<String>,
+    /// For Docker's sake: nothing is told of a build but its image (`type=provenance,disabled=true`)
+    #[arg(long, value_name = "WHAT", hide = true)]
+    attest: Vec<String>,
+    /// For Docker's sake: there is one builder (`default`)
+    #[arg(long, value_name = "NAME", hide = true)]
+    builder: Option<String>,
     /// Allow a RUN what it asks for (`network.host`, `security.insecure`)
     #[arg(long, value_name = "WHAT")]
     allow: Vec<Entitlement>,
@@ -71,6 +77,12 @@ pub(crate) struct Args {
     /// Make an image, as without any --output
     #[arg(long)]
     load: bool,
+    /// Write what the image is known by to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// Take no result of these stages from the cache
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
     /// The network of every RUN that states none: `default`, `none` or `host`
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Option<String>,
@@ -98,6 +110,9 @@ pub(crate) struct Args {
         hide_env = true
     )]
     progress: Style,
+    /// For Docker's sake: no provenance is recorded (`false`)
+    #[arg(long, value_name = "WHAT", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
     /// Fetch base images even if they are here
     #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = ArgAction::Set)]
@@ -113,6 +128,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", hide = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = ArgAction::Set)]
     rm: Option<bool>,
+    /// For Docker's sake: no bill of materials is recorded (`false`)
+    #[arg(long, value_name = "WHAT", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
     /// Show a secret to the steps that ask for it (`id=NAME[,src=FILE|,env=VARIABLE]`)
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
@@ -148,11 +166,13 @@ enum Entitlement {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let (quiet, style, iidfile) = (args.quiet, args.progress, args.iidfile.clone());
-    if let Some(path) = &iidfile {
+    let (quiet, style) = (args.quiet, args.progress);
+    let (iidfile, metadata_file) = (args.iidfile.clone(), args.metadata_file.clone());
+    for path in iidfile.iter().chain(&metadata_file) {
         // No id is better than that of an earlier build.
         let _ = std::fs::remove_file(path);
     }
+    tell_what_is_not_recorded(&args);
     let options = options(args)?;
     let engine = context.engine()?;
     let shown = Shown::new(style, quiet, &options);
@@ -160,11 +180,23 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         .build(&options, &shown)
         .map_err(|error| shown.failed(&error))?;
     shown.built(&outcome, &options);
-    if let Some(path) = &iidfile {
-        std::fs::write(path, outcome.image.to_string()).map_err(|error| {
+    let write = |path: &PathBuf, text: String| {
+        std::fs::write(path, text).map_err(|error| {
             let words = crate::words::of(&error);
             CommandError::failed(format_args!("open {}: {words}", path.display()))
-        })?;
+        })
+    };
+    if let Some(path) = &iidfile {
+        write(path, outcome.image.to_string())?;
+    }
+    if let Some(path) = &metadata_file {
+        let names: Vec<String> = outcome.tags.iter().map(Reference::to_string).collect();
+        let metadata = serde_json::json!({
+            "containerimage.config.digest": outcome.image.to_string(),
+            "containerimage.digest": outcome.image.to_string(),
+            "image.name": names.join(","),
+        });
+        write(path, format!("{metadata:#}\n"))?;
     }
     if quiet {
         outln!("{}", outcome.image);
@@ -172,7 +204,31 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     Ok(ExitCode::SUCCESS)
 }
 
+/// Warns of what was asked for to be recorded of the build beside its image, and is not.
+fn tell_what_is_not_recorded(args: &Args) {
+    let is_on = |value: &Option<String>| {
+        let value = value.as_deref().unwrap_or("false");
+        !matches!(value, "false" | "0" | "disabled=true")
+    };
+    let attests = |what: &String| !what.contains("disabled=true");
+    for (flag, is_asked_for) in [
+        ("provenance", is_on(&args.provenance)),
+        ("sbom", is_on(&args.sbom)),
+        ("attest", args.attest.iter().any(attests)),
+    ] {
+        if is_asked_for {
+            eprintln!("WARNING: --{flag} is ignored: nothing is recorded beside the image");
+        }
+    }
+}
+
 fn options(args: Args) -> Result<BuildOptions, CommandError> {
+    let builder = args.builder.as_deref().unwrap_or_default();
+    if !matches!(builder, "" | "default") {
+        return Err(CommandError::failed(format_args!(
+            "no builder {builder:?} found"
+        )));
+    }
     let (context, dockerfile) = context::find(&args.path, args.file.as_deref())?;
     let network = args.network.filter(|network| network != "default");
     let allow = Allow {
@@ -203,6 +259,7 @@ fn options(args: Args) -> Result<BuildOptions, CommandError> {
             .collect(),
         labels: args.label.into_iter().collect(),
         no_cache: args.no_cache,
+        no_cache_stages: args.no_cache_filter,
         pull: args.pull,
         platform: args.platform.as_deref().map(platform).transpose()?,
         network,

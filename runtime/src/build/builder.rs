@@ -264,7 +264,11 @@ impl Builder<'_> {
 
     /// Finds a result that is kept, unless none is wanted.
     pub(super) fn kept(&self, step: &StepId, key: &Digest) -> Result<Option<Kept>, StepError> {
-        if self.options.no_cache {
+        let count = self.dockerfile.stages.len();
+        let is_of = |name: &String| {
+            step.stage.is_some() && self.dockerfile.stage(name, count) == step.stage
+        };
+        if self.options.no_cache || self.options.no_cache_stages.iter().any(is_of) {
             return Ok(None);
         }
         let kept = match self.engine.kept_step(key)? {

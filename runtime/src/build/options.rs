@@ -31,6 +31,8 @@ pub struct BuildOptions {
     pub labels: BTreeMap<String, String>,
     /// Whether cached results are ignored.
     pub no_cache: bool,
+    /// Stages whose cached results are ignored, by name or number.
+    pub no_cache_stages: Vec<String>,
     /// Whether base images are pulled even if they are here.
     pub pull: bool,
     /// The platform of base images that state none.
@@ -167,6 +169,8 @@ pub enum Output {
     Oci(Destination),
     /// What `docker load` takes.
     Docker(Destination),
+    /// Nothing but what the cache keeps.
+    Cache,
 }
 
 /// Where a file goes.

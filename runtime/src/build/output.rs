@@ -114,6 +114,7 @@ fn write_one(
             }
             Ok(())
         }
+        Output::Cache => Ok(()),
         Output::Local(directory) => {
             tell(format!("exporting to {}", directory.display()));
             let files = builder.files(state)?;

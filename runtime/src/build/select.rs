@@ -75,11 +75,13 @@ pub(super) struct Entry {
     digest: Option<Digest>,
 }
 
-/// Finds what a source means: one thing, or what fits its wildcards, sorted.
+/// Finds what a source means: one thing, or what fits its wildcards, sorted. With `parents`, a name `**` fits any number
+/// of directories, none included, as in Docker's `COPY --parents`.
 pub(super) fn find(
     source: &Source,
     text: &str,
     verb: &'static str,
+    parents: bool,
 ) -> Result<Vec<Found>, StepError> {
     let pivot_at = text.find("/./").map(|at| &text[..at]);
     let outside = || StepError::OutsideContext {
@@ -93,7 +95,7 @@ pub(super) fn find(
     let is_pattern = called.iter().any(|name| glob::is_pattern(name));
     with_tree!(&source.files, tree => {
         let candidates = match is_pattern {
-            true => expand(tree, &called, verb)?,
+            true => expand(tree, &called, verb, parents)?,
             false => vec![called],
         };
         let mut found = Vec::new();
@@ -133,6 +135,7 @@ fn expand<T: Tree>(
     tree: &T,
     pattern: &[Vec<u8>],
     verb: &'static str,
+    parents: bool,
 ) -> Result<Vec<Vec<Vec<u8>>>, StepError> {
     let mut paths: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
     for part in pattern {
@@ -140,6 +143,10 @@ fn expand<T: Tree>(
         for path in paths {
             if !glob::is_pattern(part) {
                 next.push([path, vec![part.clone()]].concat());
+                continue;
+            }
+            if parents && part == b"**" {
+                directories(tree, path, &mut next)?;
                 continue;
             }
             let failed = |error| StepError::io(&*String::from_utf8_lossy(&join(&path)))(error);
@@ -163,9 +170,35 @@ fn expand<T: Tree>(
                 }
             }
         }
+        next.sort();
+        next.dedup();
         paths = next;
     }
     Ok(paths)
+}
+
+/// Adds a directory and all that are below it, following no links.
+fn directories<T: Tree>(
+    tree: &T,
+    top: Vec<Vec<u8>>,
+    to: &mut Vec<Vec<Vec<u8>>>,
+) -> Result<(), StepError> {
+    let mut left = vec![top];
+    while let Some(path) = left.pop() {
+        let joined = join(&path);
+        let failed = |error| StepError::io(&*String::from_utf8_lossy(&joined))(error);
+        let Ok(node) = tree.resolve(&joined, Last::Keep) else {
+            continue;
+        };
+        if tree.stat(&node).map_err(failed)?.kind != Kind::Directory || path.len() == DEEPEST {
+            continue;
+        }
+        for name in tree.names(&node).map_err(failed)? {
+            left.push([path.clone(), vec![name]].concat());
+        }
+        to.push(path);
+    }
+    Ok(())
 }
 
 /// Collects the nodes of one source.
@@ -179,20 +212,21 @@ pub(super) struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Adds what was found under `to`: itself, or what is in it.
-    pub(super) fn add(&mut self, found: &Found, to: &[u8], contents: bool) -> io::Result<()> {
+    /// Adds what was found under `to`: itself, or what is in it. `relative` is what it is called for `--exclude`.
+    pub(super) fn add(
+        &mut self,
+        found: &Found,
+        to: &[u8],
+        relative: &[u8],
+        contents: bool,
+    ) -> io::Result<()> {
         with_tree!(&self.source.files, tree => {
             let path = join(&found.path);
             let node = tree.resolve(&path, Last::Keep)?;
             match contents {
-                true => self.directory(tree, &node, &path, to, b"", 0),
-                false => {
-                    let name = found.called.last().map_or(&b""[..], Vec::as_slice);
-                    if self.is_excluded(name) {
-                        return Ok(());
-                    }
-                    self.node(tree, &node, &path, to, b"", 0)
-                }
+                true => self.directory(tree, &node, &path, to, relative, 0),
+                false if self.is_excluded(relative) => Ok(()),
+                false => self.node(tree, &node, &path, to, b"", 0),
             }
         })
     }
@@ -412,8 +446,8 @@ pub(super) fn tree_digest(source: &Source) -> Result<Digest, StepError> {
         entries: Vec::new(),
         bytes: 0,
     };
-    for found in find(source, "/", "ADD")? {
-        let added = collector.add(&found, b"", true);
+    for found in find(source, "/", "ADD", false)? {
+        let added = collector.add(&found, b"", b"", true);
         added.map_err(StepError::io("checkout"))?;
     }
     let mut entries = collector.entries;

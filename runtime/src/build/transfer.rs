@@ -116,7 +116,7 @@ impl Transfer {
         let Request { verb, .. } = request;
         let mut found: Vec<Found> = Vec::new();
         for path in request.paths {
-            found.extend(select::find(&request.source, path, verb)?);
+            found.extend(select::find(&request.source, path, verb, request.parents)?);
         }
         let count = found.len() + request.loose.len();
         let ends_in_slash = request.destination.ends_with('/')
@@ -141,11 +141,11 @@ impl Transfer {
             if request.parents {
                 collect_with_parents(&mut collector, found).map_err(failed)?;
             } else if is_directory {
-                collector.add(found, b"", true).map_err(failed)?;
+                collector.add(found, b"", b"", true).map_err(failed)?;
             } else {
                 let name = found.called.last().map_or(&b""[..], Vec::as_slice);
                 let at = collector.entries.len();
-                collector.add(found, name, false).map_err(failed)?;
+                collector.add(found, name, name, false).map_err(failed)?;
                 if request.unpack && is_archive(&request.source, found).map_err(failed)? {
                     archives.extend(collector.entries.drain(at..));
                 }
@@ -624,7 +624,8 @@ fn collect_with_parents(collector: &mut Collector<'_>, found: &Found) -> io::Res
         let path = &found.called[..found.pivot + depth];
         collector.add_parent(path, &join(&kept[..depth]))?;
     }
-    collector.add(found, &join(kept), is_directory)
+    let whole = join(kept);
+    collector.add(found, &whole, &whole, is_directory)
 }
 
 /// Returns the components of a path that may be relative to the working directory.

@@ -54,6 +54,27 @@ impl Fields {
         }
     }
 
+    /// Takes away what says how blobs are stored: they are as this says, or nobody sees a difference.
+    fn take_storage(&mut self) -> Result<(), String> {
+        match self.take(&["compression"]).as_deref() {
+            None | Some("gzip") => {}
+            Some(other) => return Err(format!("unsupported compression {other}: layers are gzip")),
+        }
+        self.take(&[
+            "compression-level",
+            "force-compression",
+            "oci-mediatypes",
+            "image-manifest",
+            "ignore-error",
+            "name-canonical",
+            "store",
+            "unpack",
+            "rewrite-timestamp",
+            "platform-split",
+        ]);
+        Ok(())
+    }
+
     /// Says that what is left over is not known.
     fn end(self) -> Result<(), String> {
         match self.left.first() {
@@ -111,6 +132,7 @@ pub(super) fn output(text: &str) -> Result<Output, String> {
         Some(path) => Ok(Destination::File(path.into())),
     };
     let output = match kind.as_str() {
+        "cacheonly" => Output::Cache,
         "local" => {
             let directory = destination.ok_or("dest is required for local output")?;
             Output::Local(directory.into())
@@ -128,6 +150,7 @@ pub(super) fn output(text: &str) -> Result<Output, String> {
         }
         other => return Err(format!("unknown output type: {other}")),
     };
+    fields.take_storage()?;
     fields.end()?;
     Ok(output)
 }
@@ -214,7 +237,14 @@ pub(crate) fn cache_to(text: &str) -> Result<CacheExport, String> {
         });
     }
     let mut fields = Fields::parse(text)?;
-    if matches!(&fields.left[..], [(key, kind)] if key == "type" && kind == "inline") {
+    if fields
+        .left
+        .iter()
+        .any(|(key, kind)| key == "type" && kind == "inline")
+    {
+        fields.take(&["type"]);
+        fields.take_storage()?;
+        fields.end()?;
         return Ok(CacheExport::Inline);
     }
     let all = match fields.take(&["mode"]).as_deref() {
@@ -223,6 +253,7 @@ pub(crate) fn cache_to(text: &str) -> Result<CacheExport, String> {
         Some(other) => return Err(format!("invalid cache mode: {other}")),
     };
     let to = store(&mut fields, &["dest", "destination"])?;
+    fields.take_storage()?;
     fields.end()?;
     Ok(CacheExport::Store { to, all })
 }
