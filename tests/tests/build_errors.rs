@@ -116,6 +116,12 @@ fn what_docker_refuses_to_build_is_refused_in_its_words() {
             "When using COPY with more than one source file, the destination must be a directory and end with a /",
         ),
         (
+            "FROM busybox AS own\nCOPY --from=own /etc /e\n",
+            1,
+            STEP,
+            "circular dependency detected on stage: own",
+        ),
+        (
             "FROM busybox\nCOPY nosuch* /\n",
             1,
             STEP,

@@ -149,6 +149,13 @@ const CASES: &[Case] = &[
         "stage\n",
     ),
     (
+        "a named context takes a stage's place",
+        "FROM busybox AS extra\nRUN false\nFROM busybox\nCOPY --from=extra more /o\n",
+        &["--build-context", "extra=more"],
+        "cat /o",
+        "more\n",
+    ),
+    (
         "a named context is a source",
         "COPY --from=extra more /o\n",
         &["--build-context", "extra=more"],

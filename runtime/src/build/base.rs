@@ -45,7 +45,7 @@ impl Builder<'_> {
             }
             None => self.options.platform.clone(),
         };
-        if let Some(earlier) = self.dockerfile.stage(&name, index) {
+        if let Some(earlier) = super::stages::earlier(self.dockerfile, self.options, &name, index) {
             return Ok(State::of_stage(&*self.result(earlier)?));
         }
         if name == "scratch" {

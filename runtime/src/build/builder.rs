@@ -91,7 +91,7 @@ impl Engine {
         }
         let scope = GlobalScope::new(&dockerfile, options)?;
         let target = target(&dockerfile, options)?;
-        let needed = super::stages::needed(&dockerfile, &scope, target);
+        let needed = super::stages::needed(&dockerfile, options, &scope, target);
         let latest = scope.source_date_epoch(options);
         let builder = Builder {
             engine: self,

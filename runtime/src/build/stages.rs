@@ -17,6 +17,7 @@ use super::dockerfile::Stage;
 use super::dockerfile::expand;
 use super::error::BuildError;
 use super::error::StepError;
+use super::options::BuildOptions;
 use super::scope::GlobalScope;
 use super::state::State;
 
@@ -68,23 +69,42 @@ pub(super) fn base_name(
     }
 }
 
+/// Returns the stage that a name means in another one: an earlier one, unless a named context takes its place.
+pub(super) fn earlier(
+    dockerfile: &Dockerfile,
+    options: &BuildOptions,
+    name: &str,
+    before: usize,
+) -> Option<usize> {
+    match options.contexts.contains_key(name) {
+        true => None,
+        false => dockerfile.stage(name, before),
+    }
+}
+
 /// Returns the earlier stages that a stage is known to need.
-fn needs(dockerfile: &Dockerfile, scope: &GlobalScope, index: usize) -> BTreeSet<usize> {
+fn needs(
+    dockerfile: &Dockerfile,
+    options: &BuildOptions,
+    scope: &GlobalScope,
+    index: usize,
+) -> BTreeSet<usize> {
     let stage = &dockerfile.stages[index];
+    let earlier = |name: &str| earlier(dockerfile, options, name, index);
     let mut needs = BTreeSet::new();
     if let Ok(base) = base_name(dockerfile, scope, stage) {
-        needs.extend(dockerfile.stage(&base, index));
+        needs.extend(earlier(&base));
     }
     for instruction in &stage.instructions {
         match &instruction.kind {
             InstructionKind::Copy(copy) => {
                 let from = copy.from.as_deref();
-                needs.extend(from.and_then(|from| dockerfile.stage(from, index)));
+                needs.extend(from.and_then(earlier));
             }
             InstructionKind::Run(run) => {
                 for mount in &run.mounts {
                     let from = super::run_mounts::stated_source(mount);
-                    needs.extend(from.and_then(|from| dockerfile.stage(&from, index)));
+                    needs.extend(from.and_then(|from| earlier(&from)));
                 }
             }
             _ => {}
@@ -94,11 +114,16 @@ fn needs(dockerfile: &Dockerfile, scope: &GlobalScope, index: usize) -> BTreeSet
 }
 
 /// Returns the stages that `target` needs, itself the last.
-pub(super) fn needed(dockerfile: &Dockerfile, scope: &GlobalScope, target: usize) -> Vec<usize> {
+pub(super) fn needed(
+    dockerfile: &Dockerfile,
+    options: &BuildOptions,
+    scope: &GlobalScope,
+    target: usize,
+) -> Vec<usize> {
     let mut all = BTreeSet::from([target]);
     let mut left = vec![target];
     while let Some(index) = left.pop() {
-        for need in needs(dockerfile, scope, index) {
+        for need in needs(dockerfile, options, scope, index) {
             if all.insert(need) {
                 left.push(need);
             }
@@ -143,7 +168,7 @@ fn work(builder: &Builder<'_>, needed: &[usize]) {
                 let is_done = |index: &usize| matches!(slots[*index], Slot::Done(_));
                 let is_ready = |index: &&usize| {
                     matches!(slots[**index], Slot::Waiting)
-                        && needs(builder.dockerfile, &builder.scope, **index)
+                        && needs(builder.dockerfile, builder.options, &builder.scope, **index)
                             .iter()
                             .all(is_done)
                 };

@@ -458,9 +458,16 @@ impl Builder<'_> {
         stage: usize,
         step: &StepId,
     ) -> Result<Arc<Source>, StepError> {
-        if let Some(earlier) = self.dockerfile.stage(name, stage) {
+        if let Some(earlier) = super::stages::earlier(self.dockerfile, self.options, name, stage) {
             let state = self.result(earlier)?;
             return Ok(Arc::new(Source::layers(self.engine, &state.layers)?));
+        }
+        let own = self.dockerfile.stages[stage].name.as_deref();
+        if own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+            && !self.options.contexts.contains_key(name)
+        {
+            let words = format!("circular dependency detected on stage: {name}");
+            return Err(StepError::Word(words));
         }
         if name.parse::<usize>().is_ok() && !self.options.contexts.contains_key(name) {
             let words = format!("invalid from flag value {name}: index out of bounds");
