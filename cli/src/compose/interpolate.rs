@@ -106,12 +106,14 @@ fn expand(text: &str, variables: &dyn Variables, depth: usize) -> Result<String,
             out.push_str(&braced(&after[..end], variables, depth)?);
             rest = &after[end + 1..];
         } else {
-            let length = name_length(rest);
-            if length == 0 {
-                return Err(Wrong::Invalid);
+            match rest.split_at(name_length(rest)) {
+                // A dollar that begins no variable is one.
+                ("", _) => out.push('$'),
+                (name, after) => {
+                    out.push_str(&value_of(name, variables));
+                    rest = after;
+                }
             }
-            out.push_str(&value_of(&rest[..length], variables));
-            rest = &rest[length..];
         }
     }
     out.push_str(rest);
@@ -236,6 +238,10 @@ pub(crate) mod tests {
             ("${X:?words}", "x"),
             ("${EMPTY?words}", ""),
             ("{X} %X", "{X} %X"),
+            ("$", "$"),
+            ("$(date) $1 a$ $X$", "$(date) $1 a$ x$"),
+            ("$2y$10$X", "$2y$10x"),
+            ("${NO:-$1}", "$1"),
         ] {
             assert_eq!(
                 substitute(text, &variables).as_deref(),
@@ -244,16 +250,7 @@ pub(crate) mod tests {
             );
         }
         assert!(variables.1.borrow().is_empty());
-        for text in [
-            "${",
-            "$",
-            "$1",
-            "${}",
-            "${X",
-            "${X!y}",
-            "${1}",
-            "a ${NO:-${X}",
-        ] {
+        for text in ["${", "${}", "${X", "${X!y}", "${1}", "a ${NO:-${X}"] {
             assert_eq!(substitute(text, &variables), Err(Wrong::Invalid), "{text}");
         }
         assert_eq!(substitute("<$NO>", &variables).as_deref(), Ok("<>"));
