@@ -138,11 +138,9 @@ impl Loader<'_> {
         let mut environment = self.environment.clone();
         let own = directory.join(".env");
         match texts("env_file").as_slice() {
-            [] if own.is_file() => environment.add_file(&own)?,
+            [] if own.is_file() => environment.add_files([own])?,
             files => {
-                for file in files.iter().filter(|file| *file != Path::new("/dev/null")) {
-                    environment.add_file(file)?;
-                }
+                environment.add_files(files.iter().filter(|file| *file != "/dev/null"))?;
             }
         }
         let inner = Loader {

@@ -110,14 +110,12 @@ impl Place {
             let listed = listed.split(',').filter(|file| !file.is_empty());
             env_files.extend(listed.map(PathBuf::from));
         }
-        for file in &env_files {
-            environment.add_file(&here.join(file))?;
-        }
+        environment.add_files(env_files.iter().map(|file| here.join(file)))?;
         let add_default = |environment: &mut Environment, directory: &Path| {
-            let is_off = environment.non_empty("COMPOSE_DISABLE_ENV_FILE");
+            let is_off = environment.is_true("COMPOSE_DISABLE_ENV_FILE");
             let file = directory.join(".env");
-            match env_files.is_empty() && !is_off.is_some_and(is_true) && file.is_file() {
-                true => environment.add_file(&file),
+            match env_files.is_empty() && !is_off && file.is_file() {
+                true => environment.add_files([file]),
                 false => Ok(()),
             }
         };
@@ -205,8 +203,7 @@ impl Place {
         selected: &[String],
     ) -> Result<Project, LoadError> {
         let (name, tree) = self.tree(options)?;
-        let is_compatible = self.environment.non_empty("COMPOSE_COMPATIBILITY");
-        let is_compatible = options.compatible || is_compatible.is_some_and(is_true);
+        let is_compatible = options.compatible || self.environment.is_true("COMPOSE_COMPATIBILITY");
         let mut project = Project {
             name,
             separator: if is_compatible { '_' } else { '-' },
@@ -245,10 +242,6 @@ fn search(start: &Path) -> Vec<PathBuf> {
         }
     }
     Vec::new()
-}
-
-fn is_true(text: &str) -> bool {
-    matches!(text.to_ascii_lowercase().as_str(), "1" | "t" | "true")
 }
 
 /// Returns what of a name can be a project's.

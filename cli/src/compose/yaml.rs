@@ -575,7 +575,8 @@ mod tests {
             let wanted = json!({"a": {"b": ["x", "y z"], "c": {"d": 1}}});
             assert_eq!(one(text), wanted, "{text:?}");
         }
-        let text = "a:\n- - b: [\nx\n]\n    c: |\n      [\n       x\n      ]\n    d: 'e [\n\n      f'\n";
+        let text =
+            "a:\n- - b: [\nx\n]\n    c: |\n      [\n       x\n      ]\n    d: 'e [\n\n      f'\n";
         let wanted = json!({"a": [[{"b": ["x"], "c": "[\n x\n]\n", "d": "e [\nf"}]]});
         assert_eq!(one(text), wanted);
         // Blocks must keep to their margins, and lines keep their numbers.
