@@ -220,7 +220,6 @@ impl Place {
         };
         project.choose(&options.profiles, selected)?;
         check::consistency(&project)?;
-        project.resolve_env_files()?;
         if !options.keep_unused {
             project.drop_unused();
         }
@@ -311,9 +310,12 @@ impl Project {
         Ok(())
     }
 
-    /// Puts what `env_file` and `label_file` name below `environment` and `labels`.
-    fn resolve_env_files(&mut self) -> Result<(), LoadError> {
-        for (name, service) in &mut self.services {
+    /// Puts what `env_file` and `label_file` of services name below their `environment` and `labels`.
+    ///
+    /// Only who makes containers of them, or shows them, needs the files.
+    pub(crate) fn read_env_files(&mut self, services: &[String]) -> Result<(), LoadError> {
+        let wanted = self.services.iter_mut();
+        for (name, service) in wanted.filter(|(name, _)| services.contains(name)) {
             let mut from_files = BTreeMap::new();
             for file in &service.env_file {
                 let path = Path::new(&file.path);

@@ -69,6 +69,14 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     let names = project
         .selected(&args.names)
         .map_err(CommandError::failed)?;
+    if let Some(lines) = lines(&args, &project, &names) {
+        lines.iter().for_each(|line| outln!("{line}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shown = project.with_dependencies(&names);
+    project
+        .read_env_files(&shown)
+        .map_err(CommandError::failed)?;
     if let Some(wanted) = &args.hash {
         for name in &names {
             if wanted == "*" || wanted.split(',').any(|it| it == name) {
@@ -77,15 +85,8 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(lines) = lines(&args, &project, &names) {
-        lines.iter().for_each(|line| outln!("{line}"));
-        return Ok(ExitCode::SUCCESS);
-    }
-    if !args.names.is_empty() {
-        let kept = project.with_dependencies(&names);
-        if let Some(services) = project.tree["services"].as_object_mut() {
-            services.retain(|name, _| kept.contains(name));
-        }
+    if let Some(services) = project.tree["services"].as_object_mut() {
+        services.retain(|name, _| shown.contains(name));
     }
     show(&args, &canonical(&project.tree))
 }

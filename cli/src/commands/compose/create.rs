@@ -20,11 +20,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
-    let project = access.project(&args.services)?;
+    let mut project = access.project(&args.services)?;
     let named = project
         .selected(&args.services)
         .map_err(CommandError::failed)?;
     let services = project.with_dependencies(&named);
+    project
+        .read_env_files(&services)
+        .map_err(CommandError::failed)?;
     let engine = access.engine()?;
     let report = access.report();
     let composition = Composition {

@@ -203,7 +203,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
             "--detach cannot be combined with --abort-on-container-exit or --abort-on-container-failure",
         ));
     }
-    let project = access.project(&args.services)?;
+    let mut project = access.project(&args.services)?;
     let named = project
         .selected(&args.services)
         .map_err(CommandError::failed)?;
@@ -218,6 +218,9 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
             "no such service: {service}"
         )));
     }
+    project
+        .read_env_files(&services)
+        .map_err(CommandError::failed)?;
     let engine = access.engine()?;
     let report = access.report();
     let composition = Composition {
