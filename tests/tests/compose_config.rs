@@ -566,3 +566,27 @@ fn what_docker_compose_refuses_is_refused() {
         assert_eq!(ours.err.lines().count(), lines, "{}: {ours:?}", case.name);
     }
 }
+
+#[test]
+fn variables_that_are_left_as_they_stand_keep_their_dollars() {
+    let ply = Ply::new();
+    let case = Case {
+        name: "dollars",
+        files: &[(
+            "compose.yaml",
+            "services: {a: {image: \"i:${TAG}\", command: [\"$$A\", \"$(b) $1\"]}}\n",
+        )],
+        flags: &[],
+    };
+    let directory = written(&ply, &case);
+    let command = ply.command(&["compose", "config", "--no-interpolate"]);
+    let shown = with_variables(command, &directory);
+    let shown = shown.ok();
+    assert!(shown.ends_with("image: i:${TAG}"), "{shown}");
+    assert!(shown.contains("- $$A\n"), "{shown}");
+    assert!(shown.contains("- $(b) $1\n"), "{shown}");
+    let shown = with_variables(ply.command(&["compose", "config"]), &directory);
+    let shown = shown.ok();
+    assert!(shown.contains("- $$A\n"), "{shown}");
+    assert!(shown.contains("- $$(b) $$1\n"), "{shown}");
+}

@@ -63,7 +63,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         };
         let mut place = Place::find(&options).map_err(CommandError::failed)?;
         let (_, tree) = place.tree(&options).map_err(CommandError::failed)?;
-        return show(&args, &canonical(&tree));
+        return show(&args, &ordered(&tree));
     }
     let mut project = access.project(&args.names)?;
     let names = project
@@ -88,7 +88,10 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     if let Some(services) = project.tree["services"].as_object_mut() {
         services.retain(|name, _| shown.contains(name));
     }
-    show(&args, &canonical(&project.tree))
+    // What is to be a dollar once more is two of them.
+    let mut tree = ordered(&project.tree);
+    double_dollars(&mut tree);
+    show(&args, &tree)
 }
 
 /// Returns the names that a flag asks for.
@@ -135,9 +138,8 @@ fn show(args: &Args, tree: &Value) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a tree in the order in which it is shown: the name, the services, the rest; below that by names. What is to
-/// be a dollar once more is two of them.
-fn canonical(tree: &Value) -> Value {
+/// Returns a tree in the order in which it is shown: the name, the services, the rest; below that by names.
+fn ordered(tree: &Value) -> Value {
     let order = [
         "name", "services", "networks", "volumes", "secrets", "configs",
     ];
@@ -156,9 +158,7 @@ fn canonical(tree: &Value) -> Value {
     for key in others {
         shown.insert(key.clone(), container::sorted(&fields[key]));
     }
-    let mut shown = Value::Object(shown);
-    double_dollars(&mut shown);
-    shown
+    Value::Object(shown)
 }
 
 fn double_dollars(value: &mut Value) {
