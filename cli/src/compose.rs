@@ -16,7 +16,7 @@ pub(crate) mod container;
 pub(crate) mod converge;
 mod dotenv;
 pub(crate) mod down;
-mod environment;
+pub(crate) mod environment;
 mod files;
 mod foreign;
 pub(crate) mod hooks;

@@ -59,9 +59,9 @@ pub(crate) struct Options {
 }
 
 /// Where a project is: its files are found, not read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Place {
-    environment: Environment,
+    pub(crate) environment: Environment,
     directory: PathBuf,
     files: Vec<PathBuf>,
 }

@@ -11,7 +11,6 @@ use super::Access;
 use crate::command_error::CommandError;
 use crate::compose::container;
 use crate::compose::project::Options;
-use crate::compose::project::Place;
 use crate::compose::project::Project;
 use crate::compose::yaml;
 use crate::output::out;
@@ -61,7 +60,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
             no_interpolation: true,
             ..access.options.clone()
         };
-        let mut place = Place::find(&options).map_err(CommandError::failed)?;
+        let mut place = access.place()?;
         let (_, tree) = place.tree(&options).map_err(CommandError::failed)?;
         return show(&args, &ordered(&tree));
     }

@@ -19,7 +19,7 @@ pub(super) struct Args {
     services: Vec<String>,
 }
 
-pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
+pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let mut project = access.project(&args.services)?;
     let named = project
         .selected(&args.services)
@@ -28,6 +28,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     project
         .read_env_files(&services)
         .map_err(CommandError::failed)?;
+    args.made.settle(access);
     let engine = access.engine()?;
     let report = access.report();
     let composition = Composition {
