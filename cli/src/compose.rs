@@ -21,7 +21,7 @@ mod files;
 mod foreign;
 pub(crate) mod hooks;
 mod images;
-mod interpolate;
+pub(crate) mod interpolate;
 mod join;
 pub(crate) mod labels;
 mod limits;

@@ -23,6 +23,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) environment: &'a Environment,
     /// Whether it is.
     pub(crate) interpolates: bool,
+    /// Whether relative paths are made absolute.
+    pub(crate) makes_absolute: bool,
     /// What relative paths begin at.
     pub(crate) directory: &'a Path,
 }
@@ -72,7 +74,9 @@ impl Loader<'_> {
                     file: name.clone(),
                     words: error.to_string().trim_start().to_owned(),
                 })?;
-            paths::make_absolute(&mut document.value, self.directory);
+            if self.makes_absolute {
+                paths::make_absolute(&mut document.value, self.directory);
+            }
             checked.push(Checked {
                 tree: document.value,
                 resets: document.resets,
@@ -145,8 +149,8 @@ impl Loader<'_> {
         }
         let inner = Loader {
             environment: &environment,
-            interpolates: self.interpolates,
             directory: &directory,
+            ..*self
         };
         inner.load(&files, chain)
     }

@@ -52,6 +52,12 @@ pub(crate) struct Options {
     pub(crate) directory: Option<PathBuf>,
     /// Leaves variables as they stand.
     pub(crate) no_interpolation: bool,
+    /// Shows what files say, not what follows from it.
+    pub(crate) no_normalization: bool,
+    /// Leaves relative paths as they stand.
+    pub(crate) no_path_resolution: bool,
+    /// Does not look whether references lead anywhere.
+    pub(crate) no_consistency: bool,
     /// Keeps resources that no service uses.
     pub(crate) keep_unused: bool,
     /// `--compatibility`: names as version 1 of Compose made them.
@@ -174,7 +180,7 @@ impl Place {
         }
     }
 
-    /// Reads the files to one complete tree.
+    /// Reads the files to one tree; returns it with the project's name.
     pub(crate) fn tree(&mut self, options: &Options) -> Result<(String, Value), LoadError> {
         if self.files.is_empty() {
             return Err(LoadError::NoFile);
@@ -184,14 +190,12 @@ impl Place {
         let loader = Loader {
             environment: &self.environment,
             interpolates: !options.no_interpolation,
+            makes_absolute: !options.no_path_resolution,
             directory: &self.directory,
         };
-        let mut tree = loader.load(&self.files, &[])?;
+        let tree = loader.load(&self.files, &[])?;
         if tree.as_object().is_none_or(Map::is_empty) {
             return Err(LoadError::Empty);
-        }
-        if !options.no_interpolation {
-            normalize::normalize(&mut tree, &name, &self.environment);
         }
         Ok((name, tree))
     }
@@ -202,7 +206,10 @@ impl Place {
         options: &Options,
         selected: &[String],
     ) -> Result<Project, LoadError> {
-        let (name, tree) = self.tree(options)?;
+        let (name, mut tree) = self.tree(options)?;
+        let mut raw = tree.clone();
+        normalize::normalize(&mut tree, &name, &self.environment);
+        raw["name"] = name.as_str().into();
         let is_compatible = options.compatible || self.environment.is_true("COMPOSE_COMPATIBILITY");
         let mut project = Project {
             name,
@@ -216,10 +223,12 @@ impl Place {
             directory: self.directory,
             files: self.files,
             environment: self.environment,
-            tree,
+            tree: if options.no_normalization { raw } else { tree },
         };
         project.choose(&options.profiles, selected)?;
-        check::consistency(&project)?;
+        if !options.no_consistency {
+            check::consistency(&project)?;
+        }
         if !options.keep_unused {
             project.drop_unused();
         }
@@ -318,7 +327,7 @@ impl Project {
         for (name, service) in wanted.filter(|(name, _)| services.contains(name)) {
             let mut from_files = BTreeMap::new();
             for file in &service.env_file {
-                let path = Path::new(&file.path);
+                let path = &self.directory.join(&file.path);
                 if !file.required && !path.exists() {
                     continue;
                 }
@@ -338,7 +347,10 @@ impl Project {
             }
             let mut labels = BTreeMap::new();
             for file in &service.label_file {
-                labels.extend(environment::read(Path::new(file), &self.environment)?);
+                labels.extend(environment::read(
+                    &self.directory.join(file),
+                    &self.environment,
+                )?);
             }
             let fields = &mut self.tree["services"][name];
             fill_below(&mut service.environment, from_files, fields, "environment");
