@@ -266,7 +266,10 @@ fn a_file_that_one_service_misses_hinders_no_other() {
     assert_eq!(situation.compose(&["ps", "--services"]).ok(), "a");
     situation.compose(&["exec", "-T", "a", "true"]).ok();
     assert_eq!(situation.compose(&["config", "--services"]).ok(), "a\nb\nc");
-    for (service, words) in [("b", "missing.env not found"), ("c", "image")] {
+    for (service, words) in [
+        ("b", "missing.env not found"),
+        ("c", "volumes of type 'image'"),
+    ] {
         let up = situation.compose(&["up", "-d", service]);
         assert_eq!(up.code, 1, "{up:?}");
         assert!(up.err.contains(words), "{up:?}");

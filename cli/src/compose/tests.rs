@@ -282,6 +282,13 @@ fn an_included_file_has_its_own_directory_and_variables() {
 }
 
 #[test]
+fn a_mount_that_the_engine_has_none_of_is_no_fault_of_the_file() {
+    let text = "services:\n  web: {image: x, volumes: [{type: image, source: y, target: /y}]}\n";
+    let project = load(&[("compose.yaml", text)]).expect("a project");
+    assert_eq!(project.services["web"].volumes[0].kind, "image");
+}
+
+#[test]
 fn a_missing_env_file_is_missed_by_who_needs_its_service() {
     let directory = directory(&[
         (
