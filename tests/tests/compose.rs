@@ -224,6 +224,61 @@ fn two_projects_live_side_by_side_and_orphans_are_told_of() {
 }
 
 #[test]
+fn variables_say_what_flags_leave_open() {
+    let both = format!("services:\n  a:\n    {IDLE}  b:\n    {IDLE}");
+    let situation = Situation::new(&[("compose.yaml", &both)]);
+    situation.compose(&["up", "-d"]).ok();
+    situation.write("compose.yaml", &format!("services:\n  a:\n    {IDLE}"));
+    situation.write(".env", "COMPOSE_REMOVE_ORPHANS=1\n");
+    situation
+        .compose(&["up", "-d", "--remove-orphans=false"])
+        .ok();
+    assert_eq!(situation.names(), ["app-a-1", "app-b-1"]);
+    let with = |variables: &[(&str, &str)], arguments: &[&str]| -> Output {
+        let mut command = situation.ply.command(&[&["compose"], arguments].concat());
+        command.current_dir(situation.ply.path("app"));
+        command.envs(variables.iter().copied());
+        command.output().expect("ply runs").into()
+    };
+    let up = with(&[("COMPOSE_STATUS_STDOUT", "1")], &["up", "-d"]);
+    assert!(up.ok().contains("Container app-b-1  Removed"), "{up:?}");
+    assert_eq!(situation.names(), ["app-a-1"]);
+    let refused = with(
+        &[("COMPOSE_ANSI", "never"), ("COMPOSE_PROGRESS", "tty")],
+        &["ps"],
+    );
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let down = with(&[("COMPOSE_PROGRESS", "quiet")], &["down"]);
+    down.ok();
+    assert_eq!(down.err, "");
+}
+
+#[test]
+fn a_file_that_one_service_misses_hinders_no_other() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!(
+            "services:\n  a:\n    {IDLE}  b:\n    env_file: missing.env\n    {IDLE}  c:\n    volumes: [{{type: image, \
+             source: busybox, target: /b}}]\n    {IDLE}"
+        ),
+    )]);
+    situation.compose(&["up", "-d", "a"]).ok();
+    assert_eq!(situation.compose(&["ps", "--services"]).ok(), "a");
+    situation.compose(&["exec", "-T", "a", "true"]).ok();
+    assert_eq!(situation.compose(&["config", "--services"]).ok(), "a\nb\nc");
+    for (service, words) in [
+        ("b", "missing.env not found"),
+        ("c", "volumes of type 'image'"),
+    ] {
+        let up = situation.compose(&["up", "-d", service]);
+        assert_eq!(up.code, 1, "{up:?}");
+        assert!(up.err.contains(words), "{up:?}");
+    }
+    situation.compose(&["down"]).ok();
+    assert!(situation.names().is_empty());
+}
+
+#[test]
 fn profiles_overrides_includes_and_extensions_work_together() {
     let situation = Situation::new(&[
         (

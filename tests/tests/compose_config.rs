@@ -566,3 +566,96 @@ fn what_docker_compose_refuses_is_refused() {
         assert_eq!(ours.err.lines().count(), lines, "{}: {ours:?}", case.name);
     }
 }
+
+#[test]
+fn variables_that_are_left_as_they_stand_keep_their_dollars() {
+    let ply = Ply::new();
+    let case = Case {
+        name: "dollars",
+        files: &[(
+            "compose.yaml",
+            "services: {a: {image: \"i:${TAG}\", command: [\"$$A\", \"$(b) $1\"]}}\n",
+        )],
+        flags: &[],
+    };
+    let directory = written(&ply, &case);
+    let command = ply.command(&["compose", "config", "--no-interpolate"]);
+    let shown = with_variables(command, &directory);
+    let shown = shown.ok();
+    assert!(shown.ends_with("image: i:${TAG}"), "{shown}");
+    assert!(shown.contains("- $$A\n"), "{shown}");
+    assert!(shown.contains("- $(b) $1\n"), "{shown}");
+    let shown = with_variables(ply.command(&["compose", "config"]), &directory);
+    let shown = shown.ok();
+    assert!(shown.contains("- $$A\n"), "{shown}");
+    assert!(shown.contains("- $$(b) $$1\n"), "{shown}");
+}
+
+#[test]
+fn each_step_from_files_to_what_is_shown_can_be_left_out() {
+    let ply = Ply::new();
+    let case = Case {
+        name: "steps",
+        files: &[
+            (
+                "compose.yaml",
+                "services:\n  a:\n    image: \"i:${TAG:-1}\"\n    env_file: a.env\n    volumes: ['./d:/d']\n    \
+                 environment: {V: 1.0, W: 1e3}\n    depends_on: [a2]\n  a2: {image: \"${IMAGE:?name one}\"}\n",
+            ),
+            ("a.env", "FROM_FILE=x\n"),
+            (".env", "IMAGE=of-dotenv\n"),
+            (
+                "broken.yaml",
+                "services: {a: {image: i, networks: [none]}}\n",
+            ),
+        ],
+        flags: &[],
+    };
+    let directory = written(&ply, &case);
+    let config = |arguments: &[&str]| {
+        let command = ply.command(&[&["compose", "-p", "app"], arguments].concat());
+        let shown = with_variables(command, &directory);
+        shown.ok().to_owned()
+    };
+    let whole = config(&["config", "a"]);
+    for line in [
+        "FROM_FILE: x",
+        "V: \"1\"",
+        "W: \"1000\"",
+        "name: app_default",
+    ] {
+        assert!(whole.contains(line), "{whole}");
+    }
+    assert!(!whole.contains("env_file"), "{whole}");
+    let unread = config(&["config", "--no-env-resolution"]);
+    assert!(unread.contains("env_file:") && !unread.contains("FROM_FILE"));
+    let relative = config(&["config", "--no-path-resolution"]);
+    assert!(relative.contains("source: ./d\n"), "{relative}");
+    assert!(relative.contains("FROM_FILE: x"), "{relative}");
+    let raw = config(&["config", "--no-normalize"]);
+    assert!(
+        raw.starts_with("name: app\n") && !raw.contains("app_default"),
+        "{raw}"
+    );
+    let loose = config(&["-f", "broken.yaml", "config", "--no-consistency"]);
+    assert!(loose.contains("none:"), "{loose}");
+    let environment = config(&["config", "--environment"]);
+    let lines: Vec<&str> = environment.lines().collect();
+    assert!(lines.is_sorted(), "{environment}");
+    for line in ["TAG=9.9", "IMAGE=of-dotenv", "COMPOSE_PROJECT_NAME=app"] {
+        assert!(lines.contains(&line), "{environment}");
+    }
+    let variables = config(&["config", "--variables"]);
+    let rows: Vec<Vec<&str>> = variables
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            vec!["NAME", "REQUIRED", "DEFAULT", "VALUE", "ALTERNATE", "VALUE"],
+            vec!["IMAGE", "true"],
+            vec!["TAG", "false", "1"],
+        ]
+    );
+}

@@ -38,6 +38,7 @@ use runtime::Engine;
 use crate::command_error::CommandError;
 use crate::compose::LoadError;
 use crate::compose::down::Remains;
+use crate::compose::environment::Environment;
 use crate::compose::members;
 use crate::compose::members::Member;
 use crate::compose::order;
@@ -45,6 +46,7 @@ use crate::compose::project::Options;
 use crate::compose::project::Place;
 use crate::compose::project::Project;
 use crate::compose::report::Report;
+use crate::compose::report::Stream;
 use crate::context::Context;
 
 /// Define and run applications of several containers
@@ -55,8 +57,8 @@ pub(crate) struct Args {
     #[arg(long)]
     all_resources: bool,
     /// When to use colours and move the cursor: `auto`, `never`, `always`
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    ansi: String,
+    #[arg(long, value_name = "WHEN")]
+    ansi: Option<String>,
     /// Name containers and images as version 1 of Compose did
     #[arg(long)]
     compatibility: bool,
@@ -83,8 +85,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
     /// How steps are told: `auto`, `tty`, `plain`, `quiet`
-    #[arg(long, value_name = "STYLE", default_value = "auto")]
-    progress: String,
+    #[arg(long, value_name = "STYLE")]
+    progress: Option<String>,
     /// Where relative paths begin instead of at the first file's directory
     #[arg(long, value_name = "DIR")]
     project_directory: Option<PathBuf>,
@@ -144,23 +146,35 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             "--dry-run: there is nothing to tell of attach, cp, exec, push and run but what they do",
         ));
     }
+    let options = Options {
+        files: args.file,
+        name: args.project_name,
+        profiles: args.profile,
+        env_files: args.env_file,
+        directory: args.project_directory,
+        keep_unused: args.all_resources,
+        compatible: args.compatibility,
+        ..Options::default()
+    };
+    let place = Place::find(&options);
+    let environment = match &place {
+        Ok(place) => place.environment.clone(),
+        Err(_) => Environment::of_process(),
+    };
+    let said = |flag: Option<String>, name: &str| {
+        let variable = environment.non_empty(name).map(str::to_owned);
+        flag.or(variable).unwrap_or_else(|| "auto".to_owned())
+    };
+    let ansi = said(args.ansi, "COMPOSE_ANSI");
+    let progress = said(args.progress, "COMPOSE_PROGRESS");
     let access = Access {
-        options: Options {
-            files: args.file,
-            name: args.project_name,
-            profiles: args.profile,
-            env_files: args.env_file,
-            directory: args.project_directory,
-            no_interpolation: false,
-            keep_unused: args.all_resources,
-            compatible: args.compatibility,
-        },
+        options,
+        place,
         is_dry_run: args.dry_run,
-        progress: match args.ansi.as_str() {
-            "never" if args.progress == "auto" => "plain".to_owned(),
-            _ => args.progress,
-        },
-        has_colours: args.ansi != "never",
+        progress: style(&progress, &ansi)?,
+        stream: stream(),
+        has_colours: ansi != "never",
+        environment,
         context,
     };
     match args.command {
@@ -197,11 +211,47 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     }
 }
 
+/// Returns how steps are told of.
+fn style(progress: &str, ansi: &str) -> Result<String, CommandError> {
+    let style = match (progress, ansi) {
+        ("auto", "never") => "plain",
+        ("tty", "never") => {
+            return Err(CommandError::failed(
+                "can't use --progress tty while ANSI support is disabled",
+            ));
+        }
+        ("plain", "always") => {
+            return Err(CommandError::failed(
+                "can't use --progress plain while ANSI support is forced",
+            ));
+        }
+        ("auto" | "tty" | "plain" | "quiet" | "none" | "json", _) => progress,
+        _ => {
+            return Err(CommandError::failed(format_args!(
+                "unsupported --progress value {progress:?}"
+            )));
+        }
+    };
+    Ok(style.to_owned())
+}
+
+/// Returns where steps are told of. As with Compose, this is the shell's to say, not a file's.
+fn stream() -> Stream {
+    match Environment::of_process().is_true("COMPOSE_STATUS_STDOUT") {
+        true => Stream::Output,
+        false => Stream::Error,
+    }
+}
+
 /// How a verb comes to its project.
 #[derive(Debug)]
 struct Access<'a> {
     options: Options,
+    place: Result<Place, LoadError>,
+    /// The project's variables, or the process's alone if there is no project.
+    environment: Environment,
     progress: String,
+    stream: Stream,
     is_dry_run: bool,
     has_colours: bool,
     context: &'a Context,
@@ -214,14 +264,22 @@ impl Access<'_> {
 
     fn report(&self) -> Report {
         match self.is_dry_run {
-            true => Report::of_dry_run(&self.progress),
-            false => Report::new(&self.progress),
+            true => Report::of_dry_run(&self.progress, self.stream),
+            false => Report::new(&self.progress, self.stream),
+        }
+    }
+
+    /// Returns where the project is.
+    fn place(&self) -> Result<Place, CommandError> {
+        match &self.place {
+            Ok(place) => Ok(place.clone()),
+            Err(error) => Err(CommandError::failed(error)),
         }
     }
 
     /// Loads the project; the services are wanted whatever their profiles.
     fn project(&self, services: &[String]) -> Result<Project, CommandError> {
-        let place = Place::find(&self.options).map_err(CommandError::failed)?;
+        let place = self.place()?;
         place
             .load(&self.options, services)
             .map_err(CommandError::failed)
@@ -229,7 +287,7 @@ impl Access<'_> {
 
     /// Returns the project's name, and the project if its files are there; a name that is given is enough.
     fn name(&self) -> Result<(String, Option<Project>), CommandError> {
-        let place = Place::find(&self.options).map_err(CommandError::failed)?;
+        let place = self.place()?;
         let is_named = place.is_named(&self.options);
         let name = place.name(&self.options).map_err(CommandError::failed)?;
         match place.load(&self.options, &[]) {
@@ -291,4 +349,26 @@ fn members_of(
         false => !member.is_one_off && services.contains(&member.service),
     });
     Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_told_as_both_flags_allow() {
+        for (progress, ansi, wanted) in [
+            ("auto", "auto", Some("auto")),
+            ("auto", "never", Some("plain")),
+            ("tty", "always", Some("tty")),
+            ("plain", "never", Some("plain")),
+            ("none", "auto", Some("none")),
+            ("tty", "never", None),
+            ("plain", "always", None),
+            ("fancy", "auto", None),
+        ] {
+            let style = style(progress, ansi).ok();
+            assert_eq!(style.as_deref(), wanted, "{progress} {ansi}");
+        }
+    }
 }

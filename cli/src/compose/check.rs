@@ -179,9 +179,6 @@ fn check_targets(name: &str, service: &Service) -> Result<(), String> {
                     "invalid mount config for type \"bind\": field Source must not be empty".into(),
                 );
             }
-            ("cluster" | "npipe" | "image", _) => {
-                return Err(format!("{place}.type: '{}' is not supported", mount.kind));
-            }
             _ => {}
         }
     }

@@ -120,12 +120,7 @@ impl Composition<'_> {
                 self.remove(orphan, false)
             });
         }
-        if self
-            .project
-            .environment
-            .non_empty("COMPOSE_IGNORE_ORPHANS")
-            .is_none()
-        {
+        if !self.project.environment.is_true("COMPOSE_IGNORE_ORPHANS") {
             let names: Vec<&str> = orphans.iter().map(Member::name).collect();
             super::warn(format_args!(
                 "Found orphan containers ([{}]) for this project. If you removed or renamed this service in your \

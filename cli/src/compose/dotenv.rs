@@ -258,6 +258,8 @@ mod tests {
             ("OUTER", "OUTER", "o"),
             ("\u{feff}# c\n\n  A=b\r\n", "A", "b"),
             ("A.b-c=1", "A.b-c", "1"),
+            ("A=$(cmd) $2y$10$OUTER", "A", "$(cmd) $2y$10o"),
+            ("A=\"$(cmd) $\"", "A", "$(cmd) $"),
         ] {
             let wanted = vec![(name.to_owned(), value.to_owned())];
             assert_eq!(read(text), Ok(wanted), "{text:?}");

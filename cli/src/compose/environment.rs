@@ -36,12 +36,40 @@ impl Environment {
         self.values.insert(name.to_owned(), value.to_owned());
     }
 
-    /// Adds a file's variables; what is set already stays.
-    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), LoadError> {
-        for (name, value) in read(path, self)? {
-            self.values.entry(name).or_insert(value);
+    /// Adds files' variables, each over those of the files before it; what is set already stays.
+    pub(crate) fn add_files<P: AsRef<Path>>(
+        &mut self,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Result<(), LoadError> {
+        let own: BTreeSet<String> = self.values.keys().cloned().collect();
+        for path in paths {
+            for (name, value) in read(path.as_ref(), self)? {
+                if !own.contains(&name) {
+                    self.values.insert(name, value);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Returns every variable as `NAME=value`, in order.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let pairs = self.values.iter();
+        let mut lines: Vec<String> = pairs
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    /// Whether a variable says yes.
+    pub(crate) fn is_true(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|text| {
+            matches!(
+                text.trim().to_ascii_lowercase().as_str(),
+                "1" | "t" | "true" | "y" | "yes"
+            )
+        })
     }
 
     /// Returns a variable that has a value.
@@ -79,4 +107,47 @@ pub(crate) fn read(
         path: path.to_owned(),
         words: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_file_goes_over_an_earlier_one_and_what_is_set_over_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let mut environment = Environment::default();
+        environment.set("SET", "of the shell");
+        let files = [
+            file("a", "A=1\nB=1\nSET=a\n"),
+            file("b", "B=2\nC=$A$B$SET\nSET=b\n"),
+            file("c", "B=3\n"),
+        ];
+        environment.add_files(files).expect("good files");
+        assert_eq!(
+            environment.lines(),
+            ["A=1", "B=3", "C=11of the shell", "SET=of the shell"]
+        );
+    }
+
+    #[test]
+    fn a_variable_says_yes_in_the_words_of_compose() {
+        let mut environment = Environment::default();
+        for (word, is_true) in [
+            ("1", true),
+            ("Yes ", true),
+            ("TRUE", true),
+            ("0", false),
+            ("", false),
+        ] {
+            environment.set("X", word);
+            assert_eq!(environment.is_true("X"), is_true, "{word:?}");
+        }
+        assert!(!environment.is_true("NOT_SET"));
+    }
 }

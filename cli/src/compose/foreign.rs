@@ -87,6 +87,13 @@ fn refused(service: &Service, tree: &Value) -> Option<String> {
     if let Some(parent) = text("cgroup_parent") {
         return Some(format!("cgroup_parent {parent:?} is not supported"));
     }
+    let mut mounts = service.volumes.iter();
+    if let Some(mount) = mounts.find(|it| matches!(&*it.kind, "cluster" | "image" | "npipe")) {
+        let (kind, target) = (&mount.kind, &mount.target);
+        return Some(format!(
+            "volumes of type '{kind}' are not supported: {target}"
+        ));
+    }
     for key in ["interface_name", "link_local_ips", "driver_opts"] {
         if let Some(network) = of_attachment(key) {
             return Some(format!("networks.{network}.{key} is not supported"));

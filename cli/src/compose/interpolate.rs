@@ -1,5 +1,7 @@
 //! `$X`, `${X:-default}` and their like in a file's strings.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 /// Looks a variable up.
@@ -84,6 +86,63 @@ impl Wrong {
     }
 }
 
+/// A variable that a file names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Whether it must be set.
+    pub(crate) required: bool,
+    /// What stands for it if it is not.
+    pub(crate) default: String,
+    /// What stands for it if it is.
+    pub(crate) alternate: String,
+}
+
+/// Collects the variables that a tree's strings name, by their names.
+pub(crate) fn collect(value: &Value, named: &mut BTreeMap<String, Named>) {
+    match value {
+        Value::String(text) => collect_from(text, named, 0),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, named)),
+        Value::Object(map) => map.values().for_each(|item| collect(item, named)),
+        _ => {}
+    }
+}
+
+fn collect_from(text: &str, named: &mut BTreeMap<String, Named>, depth: usize) {
+    if depth > DEEPEST {
+        return;
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let (inside, after) = match rest.strip_prefix('{') {
+            Some(open) => match closing_brace(open) {
+                Some(end) => (&open[..end], &open[end + 1..]),
+                None => continue,
+            },
+            None => rest.split_at(name_length(rest)),
+        };
+        rest = after;
+        let (name, rest) = inside.split_at(name_length(inside));
+        if name.is_empty() {
+            continue;
+        }
+        let variable = named.entry(name.to_owned()).or_default();
+        let rest = rest.strip_prefix(':').unwrap_or(rest);
+        let argument = rest.get(1..).unwrap_or_default();
+        match rest.as_bytes().first() {
+            Some(b'?') => variable.required = true,
+            Some(b'-') => variable.default = argument.to_owned(),
+            Some(b'+') => variable.alternate = argument.to_owned(),
+            _ => {}
+        }
+        collect_from(argument, named, depth + 1);
+    }
+}
+
 /// Fills in one text.
 pub(crate) fn substitute(text: &str, variables: &dyn Variables) -> Result<String, Wrong> {
     expand(text, variables, 0)
@@ -106,12 +165,14 @@ fn expand(text: &str, variables: &dyn Variables, depth: usize) -> Result<String,
             out.push_str(&braced(&after[..end], variables, depth)?);
             rest = &after[end + 1..];
         } else {
-            let length = name_length(rest);
-            if length == 0 {
-                return Err(Wrong::Invalid);
+            match rest.split_at(name_length(rest)) {
+                // A dollar that begins no variable is one.
+                ("", _) => out.push('$'),
+                (name, after) => {
+                    out.push_str(&value_of(name, variables));
+                    rest = after;
+                }
             }
-            out.push_str(&value_of(&rest[..length], variables));
-            rest = &rest[length..];
         }
     }
     out.push_str(rest);
@@ -236,6 +297,10 @@ pub(crate) mod tests {
             ("${X:?words}", "x"),
             ("${EMPTY?words}", ""),
             ("{X} %X", "{X} %X"),
+            ("$", "$"),
+            ("$(date) $1 a$ $X$", "$(date) $1 a$ x$"),
+            ("$2y$10$X", "$2y$10x"),
+            ("${NO:-$1}", "$1"),
         ] {
             assert_eq!(
                 substitute(text, &variables).as_deref(),
@@ -244,20 +309,31 @@ pub(crate) mod tests {
             );
         }
         assert!(variables.1.borrow().is_empty());
-        for text in [
-            "${",
-            "$",
-            "$1",
-            "${}",
-            "${X",
-            "${X!y}",
-            "${1}",
-            "a ${NO:-${X}",
-        ] {
+        for text in ["${", "${}", "${X", "${X!y}", "${1}", "a ${NO:-${X}"] {
             assert_eq!(substitute(text, &variables), Err(Wrong::Invalid), "{text}");
         }
         assert_eq!(substitute("<$NO>", &variables).as_deref(), Ok("<>"));
         assert_eq!(*variables.1.borrow(), ["NO"]);
+    }
+
+    #[test]
+    fn the_variables_of_a_tree_are_collected_with_what_is_said_of_them() {
+        let tree = json!({"a": ["$A$$B ${C:-${D?no}}", "$1 ${E+x} ${é"], "b": {"c": "${C}"}});
+        let mut named = BTreeMap::new();
+        collect(&tree, &mut named);
+        let rows: Vec<_> = named
+            .iter()
+            .map(|(name, it)| (name.as_str(), it.required, &*it.default, &*it.alternate))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                ("A", false, "", ""),
+                ("C", false, "${D?no}", ""),
+                ("D", true, "", ""),
+                ("E", false, "", "x"),
+            ]
+        );
     }
 
     #[test]
@@ -282,6 +358,7 @@ pub(crate) mod tests {
         #[test]
         fn hostile_text_does_no_harm(text in "[$\\{\\}:?+A-C-]{0,80}") {
             let _ = substitute(&text, &Fixed::new(&[("A", "1")]));
+            collect(&text.into(), &mut BTreeMap::new());
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) environment: &'a Environment,
     /// Whether it is.
     pub(crate) interpolates: bool,
+    /// Whether relative paths are made absolute.
+    pub(crate) makes_absolute: bool,
     /// What relative paths begin at.
     pub(crate) directory: &'a Path,
 }
@@ -72,7 +74,9 @@ impl Loader<'_> {
                     file: name.clone(),
                     words: error.to_string().trim_start().to_owned(),
                 })?;
-            paths::make_absolute(&mut document.value, self.directory);
+            if self.makes_absolute {
+                paths::make_absolute(&mut document.value, self.directory);
+            }
             checked.push(Checked {
                 tree: document.value,
                 resets: document.resets,
@@ -138,17 +142,15 @@ impl Loader<'_> {
         let mut environment = self.environment.clone();
         let own = directory.join(".env");
         match texts("env_file").as_slice() {
-            [] if own.is_file() => environment.add_file(&own)?,
+            [] if own.is_file() => environment.add_files([own])?,
             files => {
-                for file in files.iter().filter(|file| *file != Path::new("/dev/null")) {
-                    environment.add_file(file)?;
-                }
+                environment.add_files(files.iter().filter(|file| *file != "/dev/null"))?;
             }
         }
         let inner = Loader {
             environment: &environment,
-            interpolates: self.interpolates,
             directory: &directory,
+            ..*self
         };
         inner.load(&files, chain)
     }

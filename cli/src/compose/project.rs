@@ -52,6 +52,12 @@ pub(crate) struct Options {
     pub(crate) directory: Option<PathBuf>,
     /// Leaves variables as they stand.
     pub(crate) no_interpolation: bool,
+    /// Shows what files say, not what follows from it.
+    pub(crate) no_normalization: bool,
+    /// Leaves relative paths as they stand.
+    pub(crate) no_path_resolution: bool,
+    /// Does not look whether references lead anywhere.
+    pub(crate) no_consistency: bool,
     /// Keeps resources that no service uses.
     pub(crate) keep_unused: bool,
     /// `--compatibility`: names as version 1 of Compose made them.
@@ -59,9 +65,9 @@ pub(crate) struct Options {
 }
 
 /// Where a project is: its files are found, not read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Place {
-    environment: Environment,
+    pub(crate) environment: Environment,
     directory: PathBuf,
     files: Vec<PathBuf>,
 }
@@ -110,14 +116,12 @@ impl Place {
             let listed = listed.split(',').filter(|file| !file.is_empty());
             env_files.extend(listed.map(PathBuf::from));
         }
-        for file in &env_files {
-            environment.add_file(&here.join(file))?;
-        }
+        environment.add_files(env_files.iter().map(|file| here.join(file)))?;
         let add_default = |environment: &mut Environment, directory: &Path| {
-            let is_off = environment.non_empty("COMPOSE_DISABLE_ENV_FILE");
+            let is_off = environment.is_true("COMPOSE_DISABLE_ENV_FILE");
             let file = directory.join(".env");
-            match env_files.is_empty() && !is_off.is_some_and(is_true) && file.is_file() {
-                true => environment.add_file(&file),
+            match env_files.is_empty() && !is_off && file.is_file() {
+                true => environment.add_files([file]),
                 false => Ok(()),
             }
         };
@@ -176,7 +180,7 @@ impl Place {
         }
     }
 
-    /// Reads the files to one complete tree.
+    /// Reads the files to one tree; returns it with the project's name.
     pub(crate) fn tree(&mut self, options: &Options) -> Result<(String, Value), LoadError> {
         if self.files.is_empty() {
             return Err(LoadError::NoFile);
@@ -186,14 +190,12 @@ impl Place {
         let loader = Loader {
             environment: &self.environment,
             interpolates: !options.no_interpolation,
+            makes_absolute: !options.no_path_resolution,
             directory: &self.directory,
         };
-        let mut tree = loader.load(&self.files, &[])?;
+        let tree = loader.load(&self.files, &[])?;
         if tree.as_object().is_none_or(Map::is_empty) {
             return Err(LoadError::Empty);
-        }
-        if !options.no_interpolation {
-            normalize::normalize(&mut tree, &name, &self.environment);
         }
         Ok((name, tree))
     }
@@ -204,9 +206,11 @@ impl Place {
         options: &Options,
         selected: &[String],
     ) -> Result<Project, LoadError> {
-        let (name, tree) = self.tree(options)?;
-        let is_compatible = self.environment.non_empty("COMPOSE_COMPATIBILITY");
-        let is_compatible = options.compatible || is_compatible.is_some_and(is_true);
+        let (name, mut tree) = self.tree(options)?;
+        let mut raw = tree.clone();
+        normalize::normalize(&mut tree, &name, &self.environment);
+        raw["name"] = name.as_str().into();
+        let is_compatible = options.compatible || self.environment.is_true("COMPOSE_COMPATIBILITY");
         let mut project = Project {
             name,
             separator: if is_compatible { '_' } else { '-' },
@@ -219,11 +223,12 @@ impl Place {
             directory: self.directory,
             files: self.files,
             environment: self.environment,
-            tree,
+            tree: if options.no_normalization { raw } else { tree },
         };
         project.choose(&options.profiles, selected)?;
-        check::consistency(&project)?;
-        project.resolve_env_files()?;
+        if !options.no_consistency {
+            check::consistency(&project)?;
+        }
         if !options.keep_unused {
             project.drop_unused();
         }
@@ -245,10 +250,6 @@ fn search(start: &Path) -> Vec<PathBuf> {
         }
     }
     Vec::new()
-}
-
-fn is_true(text: &str) -> bool {
-    matches!(text.to_ascii_lowercase().as_str(), "1" | "t" | "true")
 }
 
 /// Returns what of a name can be a project's.
@@ -318,12 +319,15 @@ impl Project {
         Ok(())
     }
 
-    /// Puts what `env_file` and `label_file` name below `environment` and `labels`.
-    fn resolve_env_files(&mut self) -> Result<(), LoadError> {
-        for (name, service) in &mut self.services {
+    /// Puts what `env_file` and `label_file` of services name below their `environment` and `labels`.
+    ///
+    /// Only who makes containers of them, or shows them, needs the files.
+    pub(crate) fn read_env_files(&mut self, services: &[String]) -> Result<(), LoadError> {
+        let wanted = self.services.iter_mut();
+        for (name, service) in wanted.filter(|(name, _)| services.contains(name)) {
             let mut from_files = BTreeMap::new();
             for file in &service.env_file {
-                let path = Path::new(&file.path);
+                let path = &self.directory.join(&file.path);
                 if !file.required && !path.exists() {
                     continue;
                 }
@@ -343,7 +347,10 @@ impl Project {
             }
             let mut labels = BTreeMap::new();
             for file in &service.label_file {
-                labels.extend(environment::read(Path::new(file), &self.environment)?);
+                labels.extend(environment::read(
+                    &self.directory.join(file),
+                    &self.environment,
+                )?);
             }
             let fields = &mut self.tree["services"][name];
             fill_below(&mut service.environment, from_files, fields, "environment");

@@ -6,13 +6,21 @@ use std::io::Write as _;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// Tells of steps on standard error; from several threads at once.
+/// Tells of steps, on standard error unless asked otherwise; from several threads at once.
 #[derive(Debug)]
 pub(crate) struct Report {
     style: Style,
+    stream: Stream,
     lines: Mutex<Vec<Line>>,
     /// In a dry run, the containers that would have been made: services and names.
     dry_run: Option<Mutex<Vec<(String, String)>>>,
+}
+
+/// Where steps are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Output,
+    Error,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,25 +49,30 @@ enum Status {
 
 impl Report {
     /// Returns one in the style that is asked for: `auto`, `tty`, `plain`, `quiet`.
-    pub(crate) fn new(style: &str) -> Report {
+    pub(crate) fn new(style: &str, stream: Stream) -> Report {
+        let is_terminal = match stream {
+            Stream::Output => io::stdout().is_terminal(),
+            Stream::Error => io::stderr().is_terminal(),
+        };
         let style = match style {
-            "quiet" => Style::Quiet,
+            "quiet" | "none" => Style::Quiet,
             "tty" => Style::Block,
-            "" | "auto" if io::stderr().is_terminal() => Style::Block,
+            "" | "auto" if is_terminal => Style::Block,
             _ => Style::Plain,
         };
         Report {
             style,
+            stream,
             lines: Mutex::default(),
             dry_run: None,
         }
     }
 
     /// Returns one for steps that are told of and not taken.
-    pub(crate) fn of_dry_run(style: &str) -> Report {
+    pub(crate) fn of_dry_run(style: &str, stream: Stream) -> Report {
         Report {
             dry_run: Some(Mutex::default()),
-            ..Report::new(style)
+            ..Report::new(style, stream)
         }
     }
 
@@ -93,8 +106,8 @@ impl Report {
     /// Returns one that says nothing, and does as little as this one.
     pub(crate) fn quietly(&self) -> Report {
         match self.is_dry_run() {
-            true => Report::of_dry_run("quiet"),
-            false => Report::new("quiet"),
+            true => Report::of_dry_run("quiet", self.stream),
+            false => Report::new("quiet", self.stream),
         }
     }
 
@@ -160,7 +173,13 @@ impl Report {
             Style::Plain => format!(" {id}  {text}\n"),
             Style::Block => block(&lines, before),
         };
-        let _ = io::stderr().write_all(shown.as_bytes());
+        let _ = match self.stream {
+            Stream::Output => {
+                let mut out = io::stdout().lock();
+                out.write_all(shown.as_bytes()).and_then(|()| out.flush())
+            }
+            Stream::Error => io::stderr().write_all(shown.as_bytes()),
+        };
     }
 }
 

@@ -4,6 +4,7 @@
 //! command is a list, a size is bytes, a port is a mapping. Merging and decoding need to know no other form.
 
 use serde_json::Map;
+use serde_json::Number;
 use serde_json::Value;
 
 use super::words;
@@ -237,7 +238,7 @@ fn canonical(shape: &Shape, value: &Value) -> Result<Option<Value>, String> {
             Err(format!("must be one of {}", known.join(", ")))
         }
         (Shape::TextOrNumber, Value::String(_)) => Ok(None),
-        (Shape::TextOrNumber, Value::Number(number)) => Ok(Some(number.to_string().into())),
+        (Shape::TextOrNumber, Value::Number(number)) => Ok(Some(number_text(number).into())),
         (Shape::TextOrNumber, _) => Err("must be a number or string".into()),
         (Shape::Boolean, value) => boolean(value).map(Some),
         (Shape::Integer, value) => integer(value).map(Some),
@@ -317,7 +318,7 @@ fn bytes(value: &Value) -> Result<Value, String> {
 fn texts(items: &[Value]) -> Result<Value, String> {
     let text = |(number, item): (usize, &Value)| match item {
         Value::String(_) => Ok(item.clone()),
-        Value::Number(number) => Ok(number.to_string().into()),
+        Value::Number(number) => Ok(number_text(number).into()),
         Value::Bool(truth) => Ok(truth.to_string().into()),
         _ => Err(format!("must be a list of strings: item {number} is none")),
     };
@@ -325,11 +326,25 @@ fn texts(items: &[Value]) -> Result<Value, String> {
     items.map(Value::Array)
 }
 
+/// Writes a number as Go does: the shortest digits, with an exponent only for what is very large or small.
+fn number_text(number: &Number) -> String {
+    let Some(float) = number.as_f64().filter(|_| number.is_f64()) else {
+        return number.to_string();
+    };
+    let shortest = format!("{float:e}");
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    match exponent.parse::<i32>().unwrap_or(0) {
+        exponent @ ..-4 => format!("{digits}e-{:02}", -exponent),
+        exponent @ 21.. => format!("{digits}e+{exponent:02}"),
+        _ => float.to_string(),
+    }
+}
+
 /// Returns a scalar's text; null has none.
 pub(super) fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(number_text(number)),
         Value::Bool(truth) => Some(truth.to_string()),
         _ => None,
     }
@@ -423,5 +438,30 @@ pub(crate) fn go_duration(nanoseconds: u64) -> String {
                 (hours, minutes) => format!("{hours}h{minutes}m{tail}"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_go_writes_them() {
+        for (number, text) in [
+            (1.0, "1"),
+            (1e3, "1000"),
+            (0.5, "0.5"),
+            (-1.25, "-1.25"),
+            (0.0001, "0.0001"),
+            (0.000_015, "1.5e-05"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (-1.5e100, "-1.5e+100"),
+            (0.0, "0"),
+        ] {
+            let number = Number::from_f64(number).expect("finite");
+            assert_eq!(number_text(&number), text);
+        }
+        assert_eq!(number_text(&u64::MAX.into()), "18446744073709551615");
     }
 }

@@ -33,11 +33,15 @@ fn load(files: &[(&str, &str)]) -> Result<Project, String> {
     let directory = directory(files);
     let options = options(directory.path());
     let place = Place::find(&options).map_err(|error| error.to_string())?;
-    let loaded = place.load(&options, &[]).map_err(|error| {
+    let loaded = place.load(&options, &[]).and_then(|mut project| {
+        let all = project.selected(&[])?;
+        project.read_env_files(&all)?;
+        Ok(project)
+    });
+    loaded.map_err(|error| {
         let shown = format!("{}/", directory.path().display());
         error.to_string().replace(&shown, "")
-    })?;
-    Ok(loaded)
+    })
 }
 
 fn service(files: &[(&str, &str)]) -> Value {
@@ -275,6 +279,37 @@ fn an_included_file_has_its_own_directory_and_variables() {
             .expect_err("a cycle")
             .contains("include cycle detected")
     );
+}
+
+#[test]
+fn a_mount_that_the_engine_has_none_of_is_no_fault_of_the_file() {
+    let text = "services:\n  web: {image: x, volumes: [{type: image, source: y, target: /y}]}\n";
+    let project = load(&[("compose.yaml", text)]).expect("a project");
+    assert_eq!(project.services["web"].volumes[0].kind, "image");
+}
+
+#[test]
+fn a_missing_env_file_is_missed_by_who_needs_its_service() {
+    let directory = directory(&[
+        (
+            "compose.yaml",
+            "services:\n  web: {image: x, env_file: web.env}\n  db: {image: y, env_file: missing.env}\n",
+        ),
+        ("web.env", "A=1\n"),
+    ]);
+    let options = options(directory.path());
+    let place = Place::find(&options).expect("a place");
+    let mut project = place.load(&options, &[]).expect("a project");
+    project
+        .read_env_files(&["web".to_owned()])
+        .expect("its file is there");
+    assert_eq!(
+        project.services["web"].environment["A"].as_deref(),
+        Some("1")
+    );
+    let error = project.read_env_files(&["db".to_owned()]);
+    let error = error.expect_err("its file is missing").to_string();
+    assert!(error.contains("missing.env not found"), "{error}");
 }
 
 #[test]

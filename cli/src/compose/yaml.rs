@@ -19,6 +19,8 @@ use std::collections::HashMap;
 
 const DEEPEST: usize = 100;
 const MOST_NODES: usize = 200_000;
+const MOST_EASED: usize = 1_000;
+const WIDEST_MARGIN: usize = 1_000;
 
 /// A document, and where it takes away what earlier files said.
 #[derive(Debug, Default)]
@@ -35,11 +37,60 @@ pub(crate) struct Document {
 pub(crate) struct YamlError {
     line: usize,
     words: String,
+    /// Where the scanner stands, in characters, if it is the scanner's.
+    at: Option<usize>,
 }
 
 /// Reads the documents of a file.
 pub(crate) fn parse(text: &str) -> Result<Vec<Document>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut read = documents(text);
+    let mut eased = Cow::Borrowed(text);
+    for _ in 0..MOST_EASED {
+        let Some(next) = read.as_ref().err().and_then(|error| ease(&eased, error)) else {
+            break;
+        };
+        read = documents(&next);
+        eased = Cow::Owned(next);
+    }
+    read
+}
+
+/// Changes white space that YAML 1.2 refuses and Go's library takes, so that it is read as Go's library reads it.
+///
+/// Within a flow collection lines may stand further left than the block around it: they are moved to the right. The
+/// scanner complains of them in words that it has for no other place, and white space at the beginning of such a line
+/// means nothing. Tabs may separate a key from its value: they become spaces.
+fn ease(text: &str, error: &YamlError) -> Option<String> {
+    let at = match text.char_indices().nth(error.at?) {
+        Some((at, _)) => at,
+        None => text.len(),
+    };
+    let (before, after) = text.split_at(at);
+    match error.words.as_str() {
+        "invalid indentation" | "invalid indentation in flow construct" => {
+            let margins = text.lines().map(|line| {
+                let rest = line.trim_start_matches([' ', '-', '?']);
+                line.len() - rest.len() + 1
+            });
+            let margin = margins.max().filter(|margin| *margin <= WIDEST_MARGIN)?;
+            let line = before.rfind(['\n', '\r']).map_or(0, |end| end + 1);
+            // A line that has been moved is not moved again.
+            (at - line < margin).then(|| {
+                let (above, line) = text.split_at(line);
+                format!("{above}{}{line}", " ".repeat(margin))
+            })
+        }
+        "':' must be followed by a valid YAML whitespace" => {
+            let kept = before.trim_end_matches('\t');
+            let spaces = " ".repeat(before.len() - kept.len());
+            (!spaces.is_empty()).then(|| format!("{kept}{spaces}{after}"))
+        }
+        _ => None,
+    }
+}
+
+fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
@@ -80,6 +131,7 @@ fn wrong(span: Span, words: impl Into<String>) -> YamlError {
     YamlError {
         line: span.start.line(),
         words: words.into(),
+        at: None,
     }
 }
 
@@ -90,6 +142,7 @@ impl<'a> Reader<'a> {
             Some(Err(error)) => Err(YamlError {
                 line: error.marker().line(),
                 words: error.info().to_owned(),
+                at: Some(error.marker().index()),
             }),
             None => Ok((Event::StreamEnd, Span::default())),
         }
@@ -510,6 +563,36 @@ mod tests {
         assert!(error("a: &a [*a]").contains("contains itself"));
         assert!(error(&"- ".repeat(150)).contains("max depth"));
         assert!(parse(&"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn flow_collections_may_hang_out_of_their_blocks() {
+        for text in [
+            "a:\n  b: [\n    x, \"y z\"\n  ]\n  c: {\n    d: 1\n  }\n",
+            "a:\n  b: [\r\n  x,\r\n'y\r\n    z'\r\n]\r\n  c: {\r\n d: 1\r\n}\r\n",
+            "a:\n  b: [ # [é\nx\n, \"y z\"\n# ]\n  ]\n  c:\n    {\nd: 1\n}\n",
+        ] {
+            let wanted = json!({"a": {"b": ["x", "y z"], "c": {"d": 1}}});
+            assert_eq!(one(text), wanted, "{text:?}");
+        }
+        let text =
+            "a:\n- - b: [\nx\n]\n    c: |\n      [\n       x\n      ]\n    d: 'e [\n\n      f'\n";
+        let wanted = json!({"a": [[{"b": ["x"], "c": "[\n x\n]\n", "d": "e [\nf"}]]});
+        assert_eq!(one(text), wanted);
+        // Blocks must keep to their margins, and lines keep their numbers.
+        assert!(error("a:\n  b: 1\n c: 2\n").starts_with("line 3: "));
+        assert!(error("a:\n  b: [\n  ]\n  c: [\n").starts_with("line 5: "));
+        let many = format!("a:\n  b: [\n{}]\n", "x,\n".repeat(MOST_EASED + 1));
+        assert!(error(&many).contains("invalid indentation"));
+    }
+
+    #[test]
+    fn tabs_may_separate_keys_from_values() {
+        let read = one("é: x\na:\tb\nc:\t\td\te\nf: 'x:\ty'\n");
+        let wanted = json!({"é": "x", "a": "b", "c": "d\te", "f": "x:\ty"});
+        assert_eq!(read, wanted);
+        assert!(parse("a:\n\tb: 1\n").is_err());
+        assert!(parse("a:\t- b\n").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `ply compose config`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,19 +11,24 @@ use serde_json::Value;
 use super::Access;
 use crate::command_error::CommandError;
 use crate::compose::container;
+use crate::compose::interpolate;
 use crate::compose::project::Options;
-use crate::compose::project::Place;
 use crate::compose::project::Project;
 use crate::compose::yaml;
 use crate::output::out;
 use crate::output::outln;
+use crate::table;
+use crate::terminal;
 
 /// Check the files and show what they come to
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
+    /// Show the variables that files are filled in with, and their values
+    #[arg(long)]
+    environment: bool,
     /// `yaml` or `json`
-    #[arg(long, value_name = "FORMAT", default_value = "yaml", value_parser = ["yaml", "json"])]
-    format: String,
+    #[arg(long, value_name = "FORMAT", value_parser = ["yaml", "json"])]
+    format: Option<String>,
     /// Show the digests of services' configurations; `*` is all
     #[arg(long, value_name = "SERVICES")]
     hash: Option<String>,
@@ -32,9 +38,21 @@ pub(super) struct Args {
     /// Show the names of the networks
     #[arg(long)]
     networks: bool,
+    /// Do not look whether references lead anywhere
+    #[arg(long)]
+    no_consistency: bool,
+    /// Leave `env_file` as it stands
+    #[arg(long)]
+    no_env_resolution: bool,
     /// Leave variables as they stand
     #[arg(long)]
     no_interpolate: bool,
+    /// Show what the files say, without what follows from it
+    #[arg(long)]
+    no_normalize: bool,
+    /// Leave relative paths as they stand
+    #[arg(long)]
+    no_path_resolution: bool,
     /// Write it to a file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -47,6 +65,9 @@ pub(super) struct Args {
     /// Show the names of the services
     #[arg(long)]
     services: bool,
+    /// Show the variables that the files name
+    #[arg(long)]
+    variables: bool,
     /// Show the names of the volumes
     #[arg(long)]
     volumes: bool,
@@ -56,19 +77,36 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
-    if args.no_interpolate {
-        let options = Options {
-            no_interpolation: true,
-            ..access.options.clone()
-        };
-        let mut place = Place::find(&options).map_err(CommandError::failed)?;
+    let options = Options {
+        no_interpolation: args.no_interpolate || args.variables,
+        no_normalization: args.no_normalize,
+        no_path_resolution: args.no_path_resolution,
+        no_consistency: args.no_consistency,
+        ..access.options.clone()
+    };
+    let mut place = access.place()?;
+    if options.no_interpolation {
         let (_, tree) = place.tree(&options).map_err(CommandError::failed)?;
-        return show(&args, &canonical(&tree));
+        return match args.variables {
+            true => show_variables(&args, &tree),
+            false => show(&args, &ordered(&tree)),
+        };
     }
-    let mut project = access.project(&args.names)?;
+    let project = place.load(&options, &args.names);
+    let mut project = project.map_err(CommandError::failed)?;
     let names = project
         .selected(&args.names)
         .map_err(CommandError::failed)?;
+    if let Some(lines) = lines(&args, &project, &names) {
+        lines.iter().for_each(|line| outln!("{line}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shown = project.with_dependencies(&names);
+    if !args.no_env_resolution {
+        project
+            .read_env_files(&shown)
+            .map_err(CommandError::failed)?;
+    }
     if let Some(wanted) = &args.hash {
         for name in &names {
             if wanted == "*" || wanted.split(',').any(|it| it == name) {
@@ -77,22 +115,20 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(lines) = lines(&args, &project, &names) {
-        lines.iter().for_each(|line| outln!("{line}"));
-        return Ok(ExitCode::SUCCESS);
+    if let Some(services) = project.tree["services"].as_object_mut() {
+        services.retain(|name, _| shown.contains(name));
     }
-    if !args.names.is_empty() {
-        let kept = project.with_dependencies(&names);
-        if let Some(services) = project.tree["services"].as_object_mut() {
-            services.retain(|name, _| kept.contains(name));
-        }
-    }
-    show(&args, &canonical(&project.tree))
+    // What is to be a dollar once more is two of them.
+    let mut tree = ordered(&project.tree);
+    double_dollars(&mut tree);
+    show(&args, &tree)
 }
 
 /// Returns the names that a flag asks for.
 fn lines(args: &Args, project: &Project, names: &[String]) -> Option<Vec<String>> {
-    let mut lines: Vec<String> = if args.services {
+    let mut lines: Vec<String> = if args.environment {
+        project.environment.lines()
+    } else if args.services {
         names.to_vec()
     } else if args.volumes {
         project.volumes.keys().cloned().collect()
@@ -116,12 +152,46 @@ fn lines(args: &Args, project: &Project, names: &[String]) -> Option<Vec<String>
     Some(lines)
 }
 
+/// Shows the variables that a tree names: as a table unless asked otherwise.
+fn show_variables(args: &Args, tree: &Value) -> Result<ExitCode, CommandError> {
+    let mut named = BTreeMap::new();
+    interpolate::collect(tree, &mut named);
+    if args.format.is_some() {
+        // Go's library writes fields in YAML in small letters.
+        let key = |name: &str| match args.format.as_deref() {
+            Some("yaml") => name.to_lowercase(),
+            _ => name.to_owned(),
+        };
+        let variables = named.into_iter().map(|(name, it)| {
+            let fields = [
+                (key("Name"), name.as_str().into()),
+                (key("DefaultValue"), it.default.into()),
+                (key("PresenceValue"), it.alternate.into()),
+                (key("Required"), it.required.into()),
+            ];
+            (name, Value::Object(fields.into_iter().collect()))
+        });
+        return show(args, &Value::Object(variables.collect()));
+    }
+    let mut text = String::from("NAME\tREQUIRED\tDEFAULT VALUE\tALTERNATE VALUE\n");
+    for (name, it) in named {
+        let row = [&name, &it.required.to_string(), &it.default, &it.alternate];
+        text.push_str(
+            &row.map(|cell| terminal::escaped(cell).into_owned())
+                .join("\t"),
+        );
+        text.push('\n');
+    }
+    out!("{}", table::align_wide(&text));
+    Ok(ExitCode::SUCCESS)
+}
+
 fn show(args: &Args, tree: &Value) -> Result<ExitCode, CommandError> {
     if args.quiet {
         return Ok(ExitCode::SUCCESS);
     }
-    let text = match args.format.as_str() {
-        "json" => serde_json::to_string_pretty(tree).map_err(CommandError::failed)? + "\n",
+    let text = match args.format.as_deref() {
+        Some("json") => serde_json::to_string_pretty(tree).map_err(CommandError::failed)? + "\n",
         _ => yaml::write(tree),
     };
     match &args.output {
@@ -134,9 +204,8 @@ fn show(args: &Args, tree: &Value) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a tree in the order in which it is shown: the name, the services, the rest; below that by names. What is to
-/// be a dollar once more is two of them.
-fn canonical(tree: &Value) -> Value {
+/// Returns a tree in the order in which it is shown: the name, the services, the rest; below that by names.
+fn ordered(tree: &Value) -> Value {
     let order = [
         "name", "services", "networks", "volumes", "secrets", "configs",
     ];
@@ -155,9 +224,7 @@ fn canonical(tree: &Value) -> Value {
     for key in others {
         shown.insert(key.clone(), container::sorted(&fields[key]));
     }
-    let mut shown = Value::Object(shown);
-    double_dollars(&mut shown);
-    shown
+    Value::Object(shown)
 }
 
 fn double_dollars(value: &mut Value) {

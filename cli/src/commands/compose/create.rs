@@ -19,12 +19,16 @@ pub(super) struct Args {
     services: Vec<String>,
 }
 
-pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
-    let project = access.project(&args.services)?;
+pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
+    let mut project = access.project(&args.services)?;
     let named = project
         .selected(&args.services)
         .map_err(CommandError::failed)?;
     let services = project.with_dependencies(&named);
+    project
+        .read_env_files(&services)
+        .map_err(CommandError::failed)?;
+    args.made.settle(access);
     let engine = access.engine()?;
     let report = access.report();
     let composition = Composition {

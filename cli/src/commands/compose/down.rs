@@ -13,8 +13,8 @@ use crate::compose::down::Remains;
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     /// Remove the containers of services that are no longer there
-    #[arg(long)]
-    remove_orphans: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    remove_orphans: Option<bool>,
     /// Remove images: `all`, or those without a name of their own (`local`)
     #[arg(long, value_name = "KIND", value_parser = ["all", "local"])]
     rmi: Option<String>,
@@ -43,7 +43,9 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     remains.down(&Down {
         services: args.services,
         volumes: args.volumes,
-        orphans: args.remove_orphans,
+        orphans: args
+            .remove_orphans
+            .unwrap_or_else(|| access.environment.is_true("COMPOSE_REMOVE_ORPHANS")),
         images: args.rmi,
         timeout: args.timeout,
     })?;

@@ -119,6 +119,14 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
         return Err(CommandError::with_code(125, words));
     }
     let mut project = access.project(std::slice::from_ref(&name))?;
+    let named = [name.clone()];
+    let services = match args.no_deps {
+        true => named.to_vec(),
+        false => project.with_dependencies(&named),
+    };
+    project
+        .read_env_files(&services)
+        .map_err(CommandError::failed)?;
     let tty = !args.no_tty
         && !args.detach
         && terminal::stdout_is_terminal()

@@ -32,12 +32,15 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         .map(parse)
         .collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
-    let project = access.project(&names)?;
+    let mut project = access.project(&names)?;
     let named = project.selected(&names).map_err(CommandError::failed)?;
     let services = match args.no_deps {
         true => named.clone(),
         false => project.with_dependencies(&named),
     };
+    project
+        .read_env_files(&services)
+        .map_err(CommandError::failed)?;
     let engine = access.engine()?;
     let report = access.report();
     let composition = Composition {

@@ -94,8 +94,8 @@ pub(super) struct Made {
     #[arg(long)]
     quiet_pull: bool,
     /// Remove the containers of services that are no longer there
-    #[arg(long)]
-    remove_orphans: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    remove_orphans: Option<bool>,
     /// Begin with new anonymous volumes
     #[arg(short = 'V', long)]
     renew_anon_volumes: bool,
@@ -129,6 +129,12 @@ impl Made {
             scale,
             ..Made::default()
         }
+    }
+
+    /// Says what the command line leaves to variables.
+    pub(super) fn settle(&mut self, access: &Access<'_>) {
+        let is_asked_for = || access.environment.is_true("COMPOSE_REMOVE_ORPHANS");
+        self.remove_orphans = self.remove_orphans.or_else(|| Some(is_asked_for()));
     }
 
     /// Brings images and makes the containers of services.
@@ -186,7 +192,7 @@ impl Made {
             },
             named: named.to_vec(),
             scale: self.scale.iter().cloned().collect::<BTreeMap<_, _>>(),
-            remove_orphans: self.remove_orphans,
+            remove_orphans: self.remove_orphans.unwrap_or(false),
             renew_volumes: self.renew_anon_volumes,
             timeout: self.timeout,
         };
@@ -195,7 +201,7 @@ impl Made {
     }
 }
 
-pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
+pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let is_foreground = !(args.detach || args.wait || args.no_start || access.is_dry_run);
     let ends_with_one = args.abort_on_container_exit || args.exit_code_from.is_some();
     if !is_foreground && (ends_with_one || args.abort_on_container_failure) {
@@ -203,7 +209,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
             "--detach cannot be combined with --abort-on-container-exit or --abort-on-container-failure",
         ));
     }
-    let project = access.project(&args.services)?;
+    let mut project = access.project(&args.services)?;
     let named = project
         .selected(&args.services)
         .map_err(CommandError::failed)?;
@@ -218,6 +224,10 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
             "no such service: {service}"
         )));
     }
+    project
+        .read_env_files(&services)
+        .map_err(CommandError::failed)?;
+    args.made.settle(access);
     let engine = access.engine()?;
     let report = access.report();
     let composition = Composition {
