@@ -1,7 +1,9 @@
 //! What users of Docker's command line are used to, and scripts of theirs go by.
 
+use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tests::Ply;
 use tests::Terminal;
 use tests::eventually;
@@ -443,4 +445,44 @@ fn everyday_mistakes_are_named() {
     );
     ply.run(&["run", "--rm", "--link", "a:b:c", "busybox", "true"])
         .fails(125, "bad format for links: a:b:c");
+}
+
+#[test]
+fn a_client_that_is_interrupted_three_times_leaves_a_container_that_does_not_listen() {
+    let ply = Ply::with_busybox();
+    let script = "trap '' INT TERM; echo ready; while :; do sleep 1; done";
+    let run = ["run", "--network", "none", "--name", "c1", "busybox"];
+    let mut commands = vec![[&run[..], &["sh", "-c", script]].concat()];
+    commands.push(vec!["attach", "c1"]);
+    for arguments in commands {
+        let mut command = ply.command(&arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let client = tests::interruptible(&mut command)
+            .spawn()
+            .expect("ply runs");
+        eventually("it runs", || ply.run(&["logs", "c1"]).out == "ready\n");
+        let pid = nix::unistd::Pid::from_raw(client.id() as i32);
+        let signals = |field: &str| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+            let status = status.unwrap_or_default();
+            let mask = status.lines().find_map(|line| line.strip_prefix(field));
+            mask.map_or(0, |mask| {
+                u64::from_str_radix(mask.trim(), 16).expect("a number")
+            })
+        };
+        eventually("it listens", || signals("SigBlk:") & 2 != 0);
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGINT] {
+            nix::sys::signal::kill(pid, signal).expect("it lives");
+            eventually("it has heard", || signals("ShdPnd:") == 0);
+        }
+        let output = client.wait_with_output().expect("ply ends");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            words.contains("got 3 SIGTERM/SIGINTs, forcefully exiting"),
+            "{words}"
+        );
+        assert_eq!(ply.inspect("c1", "{{.State.Running}}"), "true");
+    }
+    ply.remove_all();
 }
