@@ -10,6 +10,7 @@ mod listing;
 mod number;
 mod parse;
 mod printf;
+mod quote;
 mod token;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use self::data::Data;
 use self::data::Objects;
 use self::evaluate::Rules;
 pub(crate) use self::listing::Listing;
+pub(crate) use self::quote::quoted;
 
 /// What is wrong with a template, in Docker's words.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use crate::age;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::docker_json;
+use crate::format;
 use crate::format::Listing;
 use crate::human_size::human_size;
 use crate::output::out;
@@ -261,7 +262,7 @@ fn command(arguments: &[String], whole: bool) -> String {
     if !whole && text.chars().count() > LONGEST {
         text = text.chars().take(LONGEST - 1).chain(['…']).collect();
     }
-    format!("\"{text}\"")
+    format::quoted(&text)
 }
 
 /// Returns a mount's source, cut at 15 characters.
