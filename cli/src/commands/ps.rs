@@ -107,6 +107,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         .iter()
         .map(|container| {
             let mut row = fields(container, args.no_trunc);
+            row["Image"] = image(&engine.image_name_of(container), args.no_trunc).into();
             if wants_size {
                 row["Size"] = size(&engine, container).into();
             }
@@ -275,7 +276,7 @@ fn shortened(name: &str) -> String {
 }
 
 /// Returns the image as it was called; an id is shortened.
-fn image(name: &str, whole: bool) -> String {
+pub(super) fn image(name: &str, whole: bool) -> String {
     let digits = name.strip_prefix("sha256:").unwrap_or(name);
     let is_id = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     match is_id && !whole {

@@ -70,7 +70,7 @@ struct PruneArgs {
     /// Remove every image that no container uses, not just those without a name
     #[arg(short, long)]
     all: bool,
-    /// Only what fits (`until=<time>`, `label=<key>[=<value>]`)
+    /// Only what fits (`until=<time>`, `label=<key>[=<value>]`, `label!=<key>[=<value>]`)
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Do not ask
@@ -213,12 +213,15 @@ impl Filters {
                     filters.images.add(one).map_err(CommandError::failed)?;
                     filters.cache.until = Some(time);
                 }
-                Some(("label", _)) => {
+                Some(("label" | "label!", _)) => {
                     filters.is_by_label = true;
-                    filters.containers.add(one).map_err(CommandError::failed)?;
+                    let containers = &mut filters.containers;
+                    containers.add_of_prune(one).map_err(CommandError::failed)?;
                     filters.networks.add(one).map_err(CommandError::failed)?;
-                    filters.volumes.add(one).map_err(CommandError::failed)?;
-                    filters.images.add(one).map_err(CommandError::failed)?;
+                    let volumes = &mut filters.volumes;
+                    volumes.add_of_prune(one).map_err(CommandError::failed)?;
+                    let images = &mut filters.images;
+                    images.add_of_prune(one).map_err(CommandError::failed)?;
                 }
                 _ => {
                     let key = one.split('=').next().unwrap_or_default();

@@ -1,0 +1,75 @@
+//! What lists find and show, what things take on the disk, and what prunes spare.
+
+use tests::Ply;
+use tests::Server;
+use tests::free_port;
+
+#[test]
+fn published_ports_are_found_by_the_host_s_number() {
+    let ply = Ply::with_busybox();
+    let ports = [free_port(), free_port()];
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let tcp = format!("{}:80", ports[0]);
+    let udp = format!("{}:81/udp", ports[1]);
+    let run = ["run", "-d", "--name", "c1", "-p", &tcp, "-p", &udp];
+    ply.run(&[&run[..], &["busybox", "sleep", "1000"]].concat())
+        .ok();
+    let found = |filter: &str| {
+        let filter = format!("publish={filter}");
+        let names = ply.run(&["ps", "--format", "{{.Names}}", "--filter", &filter]);
+        names.ok() == "c1"
+    };
+    let number: u16 = ports[0].parse().expect("a port");
+    assert!(found(&ports[0]) && found(&format!("{}/tcp", ports[0])));
+    assert!(found(&format!("{}-{}", number - 1, number)));
+    assert!(found(&format!("{}/udp", ports[1])));
+    assert!(!found(&format!("{}/udp", ports[0])) && !found(&ports[1]));
+    assert!(!found("80") && !found("81/udp"));
+    ply.remove_all();
+}
+
+#[test]
+fn lists_name_the_image_that_a_container_is_of_and_quote_its_command() {
+    let ply = Ply::with_busybox();
+    let id = ply.run(&["images", "-q", "busybox"]).ok().to_owned();
+    let create = ["create", "--name", "c1", "--runtime", "runc", "busybox"];
+    let script = "echo a\necho \"b\"\tc\\d";
+    ply.run(&[&create[..], &["sh", "-c", script]].concat()).ok();
+    let ps = |template: &str| {
+        let ps = ["ps", "-a", "-f", "name=c1", "--no-trunc", "--format"];
+        ply.run(&[&ps[..], &[template]].concat()).ok().to_owned()
+    };
+    assert_eq!(ps("{{.Image}}"), "busybox");
+    assert_eq!(ps("{{.Command}}"), r#""sh -c 'echo a\necho \"b\"\tc\\d'""#);
+    let df = ply.run(&["system", "df", "-v"]);
+    assert!(df.ok().contains(r#" "sh -c 'echo a\necho …" "#), "{df:?}");
+    // The name leads to what a commit makes, and then nowhere.
+    for verb in [&["commit", "c1", "busybox"][..], &["rmi", "busybox"]] {
+        ply.run(verb).ok();
+        let shown = ply.run(&["ps", "-a", "--format", "{{.Image}}"]);
+        assert_eq!(shown.ok(), id);
+        assert!(ps("{{.Image}}").starts_with(&format!("sha256:{id}")));
+    }
+    let server = Server::start(&ply);
+    let listed = server.docker(&["ps", "-a", "--format", "{{.Image}}"]);
+    assert_eq!(listed.ok(), id);
+    let refused = ply.run(&["create", "--runtime", "nosuch", &id]);
+    refused.fails(1, "unknown or invalid runtime name: nosuch");
+}
+
+#[test]
+fn containers_are_found_by_their_networks_ids() {
+    let ply = Ply::with_busybox();
+    ply.run(&["network", "create", "n1"]).ok();
+    ply.run(&["create", "--name", "c1", "--network", "n1", "busybox"])
+        .ok();
+    ply.run(&["create", "--name", "c2", "--network", "none", "busybox"])
+        .ok();
+    let id = ply.run(&["network", "inspect", "-f", "{{.Id}}", "n1"]);
+    for network in ["n1", id.ok(), &id.ok()[..12]] {
+        let filter = format!("network={network}");
+        let found = ply.run(&["ps", "-a", "--format", "{{.Names}}", "--filter", &filter]);
+        assert_eq!(found.ok(), "c1", "{network}");
+    }
+    ply.remove_all();
+}
