@@ -73,3 +73,20 @@ fn containers_are_found_by_their_networks_ids() {
     }
     ply.remove_all();
 }
+
+#[test]
+fn inspect_shows_what_it_can_before_it_says_what_it_cannot() {
+    let ply = Ply::with_busybox();
+    ply.run(&["create", "--name", "c1", "busybox"]).ok();
+    let inspect = ["inspect", "-f", "{{.State.Status}}"];
+    let shown = ply.run(&[&inspect[..], &["busybox", "nosuch", "c1"]].concat());
+    assert_eq!((shown.code, shown.out.as_str()), (1, "created\n"));
+    let lines: Vec<&str> = shown.err.lines().collect();
+    assert!(
+        lines[0].contains("map has no entry for key \"State\""),
+        "{lines:?}"
+    );
+    assert_eq!(lines[1..], ["Error: No such object: nosuch"]);
+    let none = ply.run(&[&inspect[..], &["busybox"]].concat());
+    assert_eq!((none.code, none.out.as_str()), (1, "\n"));
+}

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::docker_json;
-use crate::format;
+use crate::format::Template;
 use crate::human_size::binary_size;
 use crate::output::out;
 use crate::output::outln;
@@ -26,7 +26,11 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
     if let Some(format) = &args.format {
         let text = match format.as_str() {
             "json" => format!("{info}\n"),
-            template => format::inspected(Some(template), &[info]).map_err(CommandError::failed)?,
+            template => {
+                let template = Template::parse(template).map_err(CommandError::failed)?;
+                let text = template.render(&info).map_err(CommandError::failed)?;
+                format!("{text}\n")
+            }
         };
         out!("{text}");
         return Ok(ExitCode::SUCCESS);
