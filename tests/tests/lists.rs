@@ -58,6 +58,73 @@ fn lists_name_the_image_that_a_container_is_of_and_quote_its_command() {
 }
 
 #[test]
+fn prunes_spare_what_has_a_label_and_are_told() {
+    let ply = Ply::with_busybox();
+    let server = Server::start(&ply);
+    let docker = |arguments: &[&str]| {
+        let client = server.docker(arguments);
+        client.ok().to_owned()
+    };
+    let create = |name: &str, label: &str| {
+        ply.run(&["create", "--name", name, "--label", label, "busybox"])
+            .ok();
+        let change = format!("LABEL {label}");
+        ply.run(&["commit", "-c", &change, name]).ok();
+    };
+    create("kept", "keep=yes");
+    create("gone", "keep=no");
+    let names = || {
+        ply.run(&["ps", "-a", "--format", "{{.Names}}"])
+            .ok()
+            .to_owned()
+    };
+    let images = || ply.run(&["images", "-q"]).ok().lines().count();
+    ply.run(&["container", "prune", "-f", "--filter", "label!=keep=yes"])
+        .ok();
+    assert_eq!(names(), "kept");
+    ply.run(&["image", "prune", "-f", "--filter", "label!=keep=yes"])
+        .ok();
+    assert_eq!(images(), 2);
+    create("gone", "keep=no");
+    ply.run(&["system", "prune", "-f", "--filter", "label!=keep=yes"])
+        .ok();
+    assert_eq!((names().as_str(), images()), ("kept", 2));
+    create("gone", "keep=no");
+    docker(&["container", "prune", "-f", "--filter", "label!=keep=yes"]);
+    docker(&["image", "prune", "-f", "--filter", "label!=keep=yes"]);
+    assert_eq!((names().as_str(), images()), ("kept", 2));
+    ply.run(&["ps", "--filter", "label!=a"])
+        .fails(1, "Invalid filter 'label!'");
+    for kind in ["volume", "network", "builder"] {
+        ply.run(&[kind, "prune", "-f"]).ok();
+    }
+    let events = [
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "-f",
+        "event=prune",
+    ];
+    let format = ["--format", "{{.Type}} {{.Actor.Attributes.reclaimed}}"];
+    let told = ply.run(&[&events[..], &format].concat());
+    for kind in ["container", "image", "volume", "network", "builder"] {
+        assert!(told.ok().contains(&format!("{kind} 0")), "{kind}: {told:?}");
+    }
+    let plain = ply.run(&events);
+    assert!(
+        plain.ok().contains("network prune  (reclaimed=0)"),
+        "{plain:?}"
+    );
+    ply.run(&["events", "--since", "1700000001", "--until", "1700000000.5"])
+        .fails(
+            1,
+            "`since` time (1700000001.000000000) cannot be after `until` time (1700000000.500000000)",
+        );
+}
+
+#[test]
 fn containers_are_found_by_their_networks_ids() {
     let ply = Ply::with_busybox();
     ply.run(&["network", "create", "n1"]).ok();

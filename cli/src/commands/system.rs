@@ -260,10 +260,7 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
     }
     let engine = context.engine()?;
     let mut freed = super::container::remove_stopped(&engine, &filters.containers)?;
-    let networks = engine
-        .prune_networks(&filters.networks)
-        .map_err(CommandError::failed)?;
-    super::network::show_pruned(&networks);
+    super::network::prune_networks(&engine, &filters.networks)?;
     if args.volumes {
         let pruned = engine.prune_volumes(false, &filters.volumes);
         let pruned = pruned.map_err(CommandError::failed)?;
