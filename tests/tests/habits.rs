@@ -486,3 +486,17 @@ fn a_client_that_is_interrupted_three_times_leaves_a_container_that_does_not_lis
     }
     ply.remove_all();
 }
+
+#[test]
+fn archives_are_their_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let ply = Ply::with_busybox();
+    ply.run(&["create", "--name", "c1", "busybox"]).ok();
+    let path = ply.path("archive.tar").to_string_lossy().into_owned();
+    for verb in [["save", "busybox"], ["export", "c1"]] {
+        ply.run(&[verb[0], "-o", &path, verb[1]]).ok();
+        let mode = std::fs::metadata(&path).expect("a file").permissions();
+        assert_eq!(mode.mode() & 0o7777, 0o600, "{verb:?}");
+        std::fs::remove_file(&path).expect("removed");
+    }
+}
