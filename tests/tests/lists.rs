@@ -157,3 +157,25 @@ fn inspect_shows_what_it_can_before_it_says_what_it_cannot() {
     let none = ply.run(&[&inspect[..], &["busybox"]].concat());
     assert_eq!((none.code, none.out.as_str()), (1, "\n"));
 }
+
+#[test]
+fn a_fresh_container_takes_nothing() {
+    let ply = Ply::with_busybox();
+    let run = ["run", "-d", "--network", "none", "--name", "c1"];
+    let rest = ["--hostname", "a-long-name", "busybox", "sleep", "1000"];
+    ply.run(&[&run[..], &rest].concat()).ok();
+    let size = || {
+        ply.run(&["ps", "-s", "--format", "{{.Size}}"])
+            .ok()
+            .to_owned()
+    };
+    assert!(size().starts_with("0B (virtual "), "{}", size());
+    let inspected = ply.run(&["inspect", "-s", "-f", "{{.SizeRw}}", "c1"]);
+    assert_eq!(inspected.ok(), "0");
+    let df = ply.run(&["system", "df", "--format", "{{.Type}} {{.Size}}"]);
+    assert!(df.ok().contains("Containers 0B\n"), "{df:?}");
+    ply.run(&["exec", "c1", "sh", "-c", "printf 12345 > /new"])
+        .ok();
+    assert!(size().starts_with("5B (virtual "), "{}", size());
+    ply.remove_all();
+}
