@@ -54,7 +54,7 @@ fn lists_name_the_image_that_a_container_is_of_and_quote_its_command() {
     let listed = server.docker(&["ps", "-a", "--format", "{{.Image}}"]);
     assert_eq!(listed.ok(), id);
     let refused = ply.run(&["create", "--runtime", "nosuch", &id]);
-    refused.fails(1, "unknown or invalid runtime name: nosuch");
+    refused.fails(125, "unknown or invalid runtime name: nosuch");
 }
 
 #[test]
