@@ -4,6 +4,7 @@ mod attach;
 mod bench;
 mod build;
 mod builder;
+mod client_options;
 mod commit;
 mod compose;
 mod container;
@@ -78,6 +79,7 @@ use crate::context::Context;
     version,
     infer_subcommands = false,
     args_override_self = true,
+    disable_version_flag = true,
     next_display_order = None
 )]
 pub(crate) struct Cli {
@@ -99,10 +101,19 @@ pub(crate) struct Cli {
     run_dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    client: client_options::ClientOptions,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+impl Cli {
+    /// Returns which messages of ours are logged unless the environment says it.
+    pub(crate) fn log_level(&self) -> &'static str {
+        self.client.log_level()
+    }
+}
+
     Attach(attach::Args),
     Bench(bench::Args),
     Build(Box<build::Args>),
@@ -160,6 +171,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     if let Some(root) = cli.root {
         config.root = root;
     }
+    cli.client.apply()?;
     if let Some(run) = cli.run_dir {
         config.run = run;
     }

@@ -500,3 +500,59 @@ fn archives_are_their_owner_s_alone() {
         std::fs::remove_file(&path).expect("removed");
     }
 }
+
+#[test]
+fn options_of_docker_s_client_are_taken_before_the_verb() {
+    let ply = Ply::with_busybox();
+    for option in ["-v", "--version"] {
+        assert!(ply.run(&[option]).ok().starts_with("ply "), "{option}");
+    }
+    for options in [
+        &["-D"][..],
+        &["--debug"],
+        &["-l", "warn"],
+        &["--log-level=fatal"],
+        &["-c", "default"],
+        &["-H", "unix:///var/run/docker.sock"],
+    ] {
+        let ps = ply.run(&[options, &["ps", "-q"]].concat());
+        assert_eq!(ps.ok(), "", "{options:?}");
+    }
+    for host in ["tcp://192.0.2.1:2375", "ssh://somebody@192.0.2.1"] {
+        ply.run(&["-H", host, "ps"])
+            .fails(1, &format!("cannot use the engine at {host}"));
+    }
+    ply.run(&["--context", "other", "ps"])
+        .fails(1, "context \"other\" does not exist");
+    ply.run(&["-l", "loud", "ps"])
+        .fails(125, "invalid argument \"loud\" for \"--log-level\" flag");
+    ply.run(&["-l", "info", "ps", "--nosuch"])
+        .fails(125, "unknown flag: --nosuch");
+}
+
+#[test]
+fn a_link_can_be_removed_by_its_name() {
+    let ply = Ply::with_busybox();
+    let run = ["run", "-d", "--name"];
+    let sleep = ["busybox", "sleep", "1000"];
+    ply.run(&[&run[..], &["db"], &sleep].concat()).ok();
+    let link = ["c1", "--link", "db:store"];
+    ply.run(&[&run[..], &link, &sleep].concat()).ok();
+    let hosts = || {
+        ply.run(&["exec", "c1", "cat", "/etc/hosts"])
+            .ok()
+            .to_owned()
+    };
+    assert!(hosts().contains("store"), "{}", hosts());
+    ply.run(&["rm", "--link", "/c1/nosuch"])
+        .fails(1, "No such container: /c1/nosuch");
+    ply.run(&["rm", "--link", "c1"]).fails(
+        1,
+        "Conflict, cannot remove the default link name of the container",
+    );
+    assert_eq!(ply.run(&["rm", "-l", "/c1/store"]).ok(), "/c1/store");
+    assert_eq!(ply.inspect("c1", "{{json .HostConfig.Links}}"), "null");
+    assert!(!hosts().contains("store"), "{}", hosts());
+    assert_eq!(ply.run(&["ps", "-q"]).ok().lines().count(), 2);
+    ply.remove_all();
+}
