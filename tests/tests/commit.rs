@@ -155,7 +155,7 @@ fn what_is_used_is_told_and_what_is_not_is_pruned() {
     assert!(
         ply.run(&["info"])
             .ok()
-            .starts_with("Containers: 2\n Running: 1\n")
+            .contains("\nServer:\n Containers: 2\n  Running: 1\n")
     );
     let pruned = ply.run(&["system", "prune", "-f", "-a"]);
     assert!(pruned.ok().contains("Deleted Containers:\n"), "{pruned:?}");

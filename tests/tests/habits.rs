@@ -556,3 +556,41 @@ fn a_link_can_be_removed_by_its_name() {
     assert_eq!(ply.run(&["ps", "-q"]).ok().lines().count(), 2);
     ply.remove_all();
 }
+
+#[test]
+fn info_and_version_have_what_scripts_look_for() {
+    let ply = Ply::new();
+    let info = ply.run(&["info"]);
+    let root = format!(" Docker Root Dir: {}", ply.root().display());
+    for line in [
+        "Client:",
+        "Server:",
+        " Containers: 0",
+        "  Running: 0",
+        " Storage Driver: layerfs",
+        &root,
+        " Runtimes: ply",
+        " Default Runtime: ply",
+        " Security Options:",
+        "  seccomp",
+        "   Profile: builtin",
+        " Live Restore Enabled: true",
+        " Debug Mode: false",
+        " Swarm: inactive",
+    ] {
+        assert!(info.ok().lines().any(|it| it == line), "{line}: {info:?}");
+    }
+    assert!(info.ok().contains("\n ID: "));
+    let version = |template: &str| ply.run(&["version", "-f", template]).ok().to_owned();
+    assert_eq!(version("{{.Server.MinAPIVersion}}"), "1.24");
+    assert_eq!(version("{{.Server.Platform.Name}}"), "ply");
+    let components = "{{range .Server.Components}}{{.Name}} {{.Version}}{{end}}";
+    let expected = format!("Engine {}", version("{{.Client.Version}}"));
+    assert_eq!(version(components), expected);
+    let newest = version("{{.Server.APIVersion}}");
+    assert_eq!(version("{{.Client.DefaultAPIVersion}}"), newest);
+    assert_eq!(
+        version("{{.Client.Context}}{{.Client.BuildTime}}"),
+        "default"
+    );
+}
