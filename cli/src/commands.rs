@@ -28,6 +28,8 @@ mod inspect;
 mod kill;
 mod limits;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod mount;
 pub(crate) mod mount_helper;
@@ -77,9 +79,9 @@ use crate::context::Context;
 #[command(
     name = "ply",
     version,
+    disable_version_flag = true,
     infer_subcommands = false,
     args_override_self = true,
-    disable_version_flag = true,
     next_display_order = None
 )]
 pub(crate) struct Cli {
@@ -99,14 +101,12 @@ pub(crate) struct Cli {
         help_heading = "Global options"
     )]
     run_dir: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
     #[command(flatten)]
     client: client_options::ClientOptions,
+    #[command(subcommand)]
+    command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
 impl Cli {
     /// Returns which messages of ours are logged unless the environment says it.
     pub(crate) fn log_level(&self) -> &'static str {
@@ -114,6 +114,8 @@ impl Cli {
     }
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
     Attach(attach::Args),
     Bench(bench::Args),
     Build(Box<build::Args>),
@@ -131,6 +133,8 @@ impl Cli {
     Info(info::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Logs(logs::Args),
     Network(network::Args),
     Pause(pause::Args),
@@ -167,11 +171,11 @@ impl Cli {
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
+    cli.client.apply()?;
     let mut config = EngineConfig::default();
     if let Some(root) = cli.root {
         config.root = root;
     }
-    cli.client.apply()?;
     if let Some(run) = cli.run_dir {
         config.run = run;
     }
@@ -193,6 +197,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Info(args) => info::run(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Kill(args) => kill::run(args, &context),
+        Command::Login(args) => login::run(args),
+        Command::Logout(args) => logout::run(&args),
         Command::Logs(args) => logs::run(args, &context),
         Command::Network(args) => network::run(args, &context),
         Command::Pause(args) => pause::run(args, &context),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tests::Ply;
+use tests::Registry;
 use tests::Terminal;
 use tests::eventually;
 
@@ -593,4 +594,76 @@ fn info_and_version_have_what_scripts_look_for() {
         version("{{.Client.Context}}{{.Client.BuildTime}}"),
         "default"
     );
+}
+
+#[test]
+fn logins_are_tried_and_kept_where_docker_keeps_them() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let registry = Registry::with_login("me", "secret");
+    let ply = Ply::with_busybox();
+    let directory = ply.directory("settings");
+    let file = directory.join("config.json");
+    std::fs::write(&file, r#"{"detachKeys": "ctrl-x"}"#).expect("written");
+    let config = directory.to_string_lossy().into_owned();
+    let server = registry.address();
+    let log_in = |words: &[&str], password: &str| {
+        let login = [&["--config", &config, "login"], words, &[server]].concat();
+        ply.run_with(&login, password.as_bytes())
+    };
+    let stdin = ["-u", "me", "--password-stdin"];
+    log_in(&stdin, "wrong\n").fails(1, "unauthorized: authentication required");
+    log_in(&["--password-stdin"], "secret")
+        .fails(1, "Must provide --username with --password-stdin");
+    log_in(&["-u", "me"], "secret").fails(
+        1,
+        "Cannot perform an interactive login from a non TTY device",
+    );
+    let tag = registry.image("busybox");
+    ply.run(&["tag", "busybox", &tag]).ok();
+    let push = ["--config", &config, "push", &tag];
+    assert_eq!(ply.run(&push).code, 1);
+    let done = log_in(&stdin, "secret\n");
+    assert_eq!(done.ok(), "Login Succeeded");
+    assert!(
+        done.err.contains("will be stored unencrypted in "),
+        "{done:?}"
+    );
+    let read = || {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+    };
+    let kept = serde_json::json!({ "detachKeys": "ctrl-x", "auths": { server: { "auth": "bWU6c2VjcmV0" } } });
+    assert_eq!(read(), kept);
+    let mode = std::fs::metadata(&file).expect("a file").permissions();
+    assert_eq!(mode.mode() & 0o7777, 0o600);
+    ply.run(&push).ok();
+    let again = log_in(&[], "");
+    assert_eq!(again.ok(), "Login Succeeded");
+    assert!(again.err.contains("existing credentials"), "{again:?}");
+    let log_out = || ply.run(&["--config", &config, "logout", server]);
+    assert_eq!(
+        log_out().ok(),
+        format!("Removing login credentials for {server}")
+    );
+    assert_eq!(read()["auths"], serde_json::json!({}));
+    assert_eq!(log_out().ok(), format!("Not logged in to {server}"));
+    // A helper keeps it elsewhere.
+    let helper = directory.join("docker-credential-file");
+    let script = format!(
+        "#!/bin/sh\ncd {config}\ncase $1 in\nstore) cat > kept;;\nget) cat kept;;\nerase) rm kept;;\nesac\n"
+    );
+    std::fs::write(&helper, script).expect("written");
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    std::fs::write(&file, r#"{"credsStore": "file"}"#).expect("written");
+    let path = format!("{config}:{}", std::env::var("PATH").expect("a path"));
+    let with_helper = |words: &[&str]| {
+        let mut command = ply.command(&[&["--config", &config], words].concat());
+        let output = command.env("PATH", &path).output().expect("ply runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    with_helper(&["login", "-u", "me", "-p", "secret", server]);
+    assert_eq!(read()["auths"], serde_json::json!({ server: {} }));
+    with_helper(&["push", &tag]);
+    with_helper(&["logout", server]);
+    assert!(!directory.join("kept").exists());
 }
