@@ -179,3 +179,23 @@ fn a_fresh_container_takes_nothing() {
     assert!(size().starts_with("5B (virtual "), "{}", size());
     ply.remove_all();
 }
+
+#[test]
+fn the_verbose_use_of_the_disk_goes_through_a_template() {
+    let ply = Ply::with_busybox();
+    ply.run(&["create", "--name", "c1", "-v", "v1:/data", "busybox"])
+        .ok();
+    let df = |format: &str| {
+        let df = ply.run(&["system", "df", "-v", "--format", format]);
+        df.ok().to_owned()
+    };
+    let names = "{{range .Images}}{{.Repository}} {{end}}{{range .Containers}}{{.Names}} {{.Size}} {{end}}\
+                 {{range .Volumes}}{{.Name}} {{.Links}}{{end}}";
+    assert_eq!(df(names), "busybox c1 0B v1 1");
+    for format in ["json", "{{json .}}"] {
+        let all: serde_json::Value = serde_json::from_str(&df(format)).expect("JSON");
+        assert_eq!(all["Containers"][0]["Image"], "busybox", "{format}");
+        assert_eq!(all["BuildCache"], serde_json::json!([]), "{format}");
+    }
+    assert!(df("table").contains("Images space usage:"));
+}

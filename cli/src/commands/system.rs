@@ -155,12 +155,7 @@ fn boot(args: &BootArgs, context: &Context) -> Result<ExitCode, CommandError> {
 fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
     if args.verbose {
-        return match args.format {
-            None => disk_usage::show(&engine),
-            Some(_) => Err(CommandError::failed(
-                "the format of a verbose listing cannot be chosen",
-            )),
-        };
+        return disk_usage::show(&engine, args.format.as_deref());
     }
     let (images, containers) = engine.disk_usage().map_err(CommandError::failed)?;
     let volumes = engine.volume_usage().map_err(CommandError::failed)?;
