@@ -160,19 +160,36 @@ fn command() -> String {
     typed().0
 }
 
+/// Returns whether what follows an option is its value.
+fn has_value_after(command: &clap::Command, option: &str) -> bool {
+    let mut known = command.get_arguments();
+    known.any(|it| {
+        let is_it = match option.strip_prefix("--") {
+            Some(long) => it.get_long() == Some(long),
+            None => it.get_short().is_some_and(|it| option == format!("-{it}")),
+        };
+        is_it && it.get_action().takes_values()
+    })
+}
+
 /// Returns the command as far as it was typed, in words and as it is known.
 fn typed() -> (String, clap::Command) {
     use clap::CommandFactory as _;
     let mut command = crate::commands::Cli::command();
     let mut words = vec!["ply".to_owned()];
-    for argument in std::env::args().skip(1) {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match command.find_subcommand(&argument) {
             Some(found) => {
                 let found = found.clone();
                 words.push(argument);
                 command = found;
             }
-            None if argument.starts_with('-') => {}
+            None if argument.starts_with('-') => {
+                if has_value_after(&command, &argument) {
+                    arguments.next();
+                }
+            }
             None => break,
         }
     }

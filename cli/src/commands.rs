@@ -4,6 +4,7 @@ mod attach;
 mod bench;
 mod build;
 mod builder;
+mod client_options;
 mod commit;
 mod compose;
 mod container;
@@ -27,6 +28,8 @@ mod inspect;
 mod kill;
 mod limits;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod mount;
 pub(crate) mod mount_helper;
@@ -76,6 +79,7 @@ use crate::context::Context;
 #[command(
     name = "ply",
     version,
+    disable_version_flag = true,
     infer_subcommands = false,
     args_override_self = true,
     next_display_order = None
@@ -97,8 +101,17 @@ pub(crate) struct Cli {
         help_heading = "Global options"
     )]
     run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    client: client_options::ClientOptions,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    /// Returns which messages of ours are logged unless the environment says it.
+    pub(crate) fn log_level(&self) -> &'static str {
+        self.client.log_level()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,6 +133,8 @@ enum Command {
     Info(info::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Logs(logs::Args),
     Network(network::Args),
     Pause(pause::Args),
@@ -156,6 +171,7 @@ enum Command {
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
+    cli.client.apply()?;
     let mut config = EngineConfig::default();
     if let Some(root) = cli.root {
         config.root = root;
@@ -181,6 +197,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Info(args) => info::run(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),
         Command::Kill(args) => kill::run(args, &context),
+        Command::Login(args) => login::run(args),
+        Command::Logout(args) => logout::run(&args),
         Command::Logs(args) => logs::run(args, &context),
         Command::Network(args) => network::run(args, &context),
         Command::Pause(args) => pause::run(args, &context),

@@ -13,5 +13,6 @@ pub(crate) use info::total_memory;
 pub(crate) use shared::shared_sizes;
 pub(crate) use status::command_words;
 pub(crate) use status::status_words;
-pub(crate) use version::version;
+pub(crate) use version::client_version;
+pub(crate) use version::server_version;
 pub(crate) use volume::volume;

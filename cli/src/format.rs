@@ -10,6 +10,7 @@ mod listing;
 mod number;
 mod parse;
 mod printf;
+mod quote;
 mod token;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use self::data::Data;
 use self::data::Objects;
 use self::evaluate::Rules;
 pub(crate) use self::listing::Listing;
+pub(crate) use self::quote::quoted;
 
 /// What is wrong with a template, in Docker's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,24 +94,44 @@ impl Template {
     }
 }
 
-/// Writes what `inspect` found: indented JSON, `json` on one line, or a template's text for each.
-pub(crate) fn inspected(format: Option<&str>, found: &[Value]) -> Result<String, TemplateError> {
-    match format {
-        None | Some("") => Ok(format!("{}\n", indented(found))),
-        Some("json") if found.is_empty() => Ok("[]\n".to_owned()),
-        Some("json") => Ok(format!("{}\n", Value::from(found.to_vec()))),
-        Some(source) => {
-            let template = Template::parse(source)?;
-            let mut out = String::new();
-            for value in found {
-                out.push_str(&template.render(value)?);
-                out.push('\n');
+/// What `inspect` finds, as it is shown: indented JSON, `json` on one line, or a template's text for each.
+#[derive(Debug)]
+pub(crate) enum Inspected {
+    Indented(Vec<Value>),
+    Line(Vec<Value>),
+    Texts(Template, String),
+}
+
+impl Inspected {
+    /// Returns nothing yet, to be shown in this format.
+    pub(crate) fn new(format: Option<&str>) -> Result<Inspected, TemplateError> {
+        Ok(match format {
+            None | Some("") => Inspected::Indented(Vec::new()),
+            Some("json") => Inspected::Line(Vec::new()),
+            Some(source) => Inspected::Texts(Template::parse(source)?, String::new()),
+        })
+    }
+
+    /// Adds what was found; one that the template cannot show is left out.
+    pub(crate) fn add(&mut self, value: Value) -> Result<(), TemplateError> {
+        match self {
+            Inspected::Indented(found) | Inspected::Line(found) => found.push(value),
+            Inspected::Texts(template, text) => {
+                text.push_str(&template.render(&value)?);
+                text.push('\n');
             }
+        }
+        Ok(())
+    }
+
+    /// Returns all of it.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Inspected::Indented(found) => format!("{}\n", indented(&found)),
+            Inspected::Line(found) => format!("{}\n", Value::from(found)),
             // Docker writes an empty line where there is nothing to show.
-            if found.is_empty() {
-                out.push('\n');
-            }
-            Ok(out)
+            Inspected::Texts(_, text) if text.is_empty() => "\n".to_owned(),
+            Inspected::Texts(_, text) => text,
         }
     }
 }

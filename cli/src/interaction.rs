@@ -91,6 +91,9 @@ fn passed_on() -> SigSet {
     set
 }
 
+/// How many times a person asks for the end until the client gives up on a container that does not listen.
+const INTERRUPTS: u32 = 3;
+
 /// Keeps signals for [`Interaction::follow`], so that none is lost while the container is being started.
 pub(crate) fn hold_signals() {
     let _ = passed_on().thread_block();
@@ -133,6 +136,7 @@ impl Interaction {
         let (tty, sig_proxy) = (self.tty, self.sig_proxy);
         let set = passed_on();
         thread::spawn(move || {
+            let mut interrupts = 0;
             while let Ok(signal) = set.wait() {
                 let _ = match signal {
                     Signal::SIGWINCH if tty => {
@@ -143,6 +147,12 @@ impl Interaction {
                     signal if sig_proxy => sender.signal(signal as i32),
                     signal => std::process::exit(128 + signal as i32),
                 };
+                interrupts += u32::from(matches!(signal, Signal::SIGINT | Signal::SIGTERM));
+                // A terminal has keys to leave with, and has to be put back.
+                if !tty && interrupts == INTERRUPTS {
+                    eprintln!("\ngot {INTERRUPTS} SIGTERM/SIGINTs, forcefully exiting");
+                    std::process::exit(1);
+                }
             }
         });
     }

@@ -29,24 +29,31 @@ use clap::error::ErrorKind;
 
 fn main() -> ExitCode {
     // Rust ignores SIGPIPE for us; `output` ends the program where a reader went away.
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("PLY_LOG", "error")).init();
     if std::env::args_os()
         .nth(1)
         .is_some_and(|argument| argument == runtime::monitor::ARGUMENT)
     {
+        log_from("error");
         return runtime::monitor::main();
     }
     if commands::mount_helper::is_meant(std::env::args_os()) {
+        log_from("error");
         return commands::mount_helper::main();
     }
     let cli = match command_line() {
         Ok(cli) => cli,
         Err(error) => return command_error::usage(&error),
     };
+    log_from(cli.log_level());
     match commands::run(cli) {
         Ok(code) => code,
         Err(error) => error.report(),
     }
+}
+
+/// Logs what the environment says (`PLY_LOG`), else what `filter` does.
+fn log_from(filter: &str) {
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("PLY_LOG", filter)).init();
 }
 
 /// Reads the command line.

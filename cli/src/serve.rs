@@ -154,6 +154,11 @@ pub(crate) fn newest_version() -> String {
     request::ApiVersion::NEWEST.to_string()
 }
 
+/// Returns the oldest version of the API that is spoken.
+pub(crate) fn oldest_version() -> String {
+    request::ApiVersion::OLDEST.to_string()
+}
+
 /// Serves until somebody asks to stop.
 pub(crate) fn run(engine: Engine, listeners: Vec<Listener>) -> io::Result<()> {
     let mut stopping = SigSet::empty();

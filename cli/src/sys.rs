@@ -1,5 +1,6 @@
 //! The few places where the language cannot see that it is safe.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::FromRawFd as _;
 use std::os::fd::OwnedFd;
@@ -16,4 +17,10 @@ pub(crate) fn passed_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
     Ok(descriptor)
+}
+
+/// Sets a variable of the environment; for the beginning of the program.
+pub(crate) fn set_variable(name: &str, value: impl AsRef<OsStr>) {
+    // SAFETY: it is called before a command is run, when there is one thread, so that nobody reads the environment.
+    unsafe { std::env::set_var(name, value) }
 }

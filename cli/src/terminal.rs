@@ -4,6 +4,10 @@ use std::borrow::Cow;
 use std::io;
 use std::io::IsTerminal as _;
 
+use rustix::termios::LocalModes;
+use rustix::termios::OptionalActions;
+use rustix::termios::Termios;
+
 /// Returns whether standard output is a terminal.
 pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
@@ -36,6 +40,40 @@ pub(crate) fn agrees(question: &str) -> bool {
         eprintln!();
     }
     is_read && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES")
+}
+
+/// Asks the person at the terminal for a line; what they type is only seen if `is_shown`.
+pub(crate) fn asked(question: &str, is_shown: bool) -> io::Result<String> {
+    eprint!("{question}");
+    let hidden = match is_shown {
+        true => None,
+        false => Some(Hidden::enter()?),
+    };
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    if hidden.is_some() {
+        eprintln!();
+    }
+    Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A terminal that does not show what is typed; dropping it puts it back.
+struct Hidden(Termios);
+
+impl Hidden {
+    fn enter() -> io::Result<Hidden> {
+        let before = rustix::termios::tcgetattr(io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &hidden)?;
+        Ok(Hidden(before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
 }
 
 /// Writes control characters as `\n`, `\u{1b}` and the like: a name from an image or registry must not steer a terminal.

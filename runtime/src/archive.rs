@@ -38,7 +38,7 @@ const DEEPEST: usize = 4096;
 /// The beginning of a PAX record that is an attribute.
 const XATTR: &str = "SCHILY.xattr.";
 
-/// Writes a node and all below it as a tar, under `name`; an empty name writes only what is below it.
+/// Writes a node and all below it as a tar, under `name`; an empty name writes only what is below it, `.` the node too.
 pub(crate) fn pack<T: Tree, W: Write>(
     tree: &T,
     node: &T::Node,
@@ -148,7 +148,7 @@ impl<W: Write> Packer<W> {
                 child => child?,
             };
             let path = match name {
-                b"" => child_name,
+                b"" | b"." => child_name,
                 name => [name, b"/", &child_name].concat(),
             };
             self.add(tree, &child, &path, depth + 1)?;

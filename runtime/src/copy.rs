@@ -41,7 +41,7 @@ const MOST_LINKS: usize = 40;
 /// How to copy.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CopyOptions {
-    /// Whether owners are kept; else the copies are the superuser's in a container, the caller's on the host.
+    /// Whether copies on the host keep their owners instead of being the caller's; those in a container always do.
     pub archive: bool,
     /// Whether a source that is a link stands for what it leads to.
     pub follow_link: bool,
@@ -198,6 +198,31 @@ fn dangling<T: Tree>(tree: &T, path: &[u8]) -> Option<Vec<u8>> {
     Some([&path[..=end], &target].concat())
 }
 
+/// Returns the last name of what a path leads to when links that end it are followed.
+fn followed_name<T: Tree>(tree: &T, path: &[u8]) -> Vec<u8> {
+    let mut followed = path.to_vec();
+    for _ in 0..MOST_LINKS {
+        let target = tree.resolve(&followed, Last::Keep);
+        let Ok(target) = target.and_then(|link| tree.link_target(&link)) else {
+            break;
+        };
+        followed = beside(&followed, target);
+    }
+    match base_name(&followed) {
+        // What that is called is not in the link.
+        b"" | b".." => base_name(path).to_vec(),
+        name => name.to_vec(),
+    }
+}
+
+/// Returns the path that a link's target stands for.
+fn beside(link: &[u8], target: Vec<u8>) -> Vec<u8> {
+    match link.iter().rposition(|byte| *byte == b'/') {
+        Some(end) if !target.starts_with(b"/") => [&link[..=end], &target].concat(),
+        _ => target,
+    }
+}
+
 fn find_place<T: Tree>(
     tree: &T,
     place: &Place<'_>,
@@ -278,6 +303,20 @@ fn find_source<T: Tree>(
         .resolve(place.path, last)
         .map_err(|error| place.failed(error))?;
     let stat = tree.stat(&node).map_err(|error| place.failed(error))?;
+    if tree
+        .is_generated(&node)
+        .map_err(|error| place.failed(error))?
+    {
+        match place.container {
+            // Docker does not see what the kernel shows in a container either.
+            Some(_) => return Err(place.failed(io::Error::from_raw_os_error(libc::ENOENT))),
+            None if stat.kind == Kind::File => {
+                let words = "its length is not known before it is read";
+                return Err(place.failed(io::Error::other(words)));
+            }
+            None => {}
+        }
+    }
     if place.path.ends_with(b"/") && stat.kind != Kind::Directory {
         return Err(place.failed(io::Error::from_raw_os_error(libc::ENOTDIR)));
     }
@@ -449,12 +488,11 @@ impl Engine {
             path: to,
             container: Some(container),
         };
-        let owner = (!options.archive).then_some((0, 0));
         with_tree!(self, opened, |tree| copy(
             (&host, from),
             (tree, to),
             options,
-            owner
+            None
         ))
     }
 
@@ -472,13 +510,14 @@ impl Engine {
             path: from,
             container: Some(container),
         };
-        let name = match means_contents(from) {
-            true => b"".as_slice(),
-            false => base_name(from),
-        };
         with_tree!(self, opened, |tree| {
             let (node, _) = find_source(tree, &place, options)?;
-            archive::pack(tree, &node, name, out)
+            let name = match (means_contents(from), options.follow_link) {
+                (true, _) => b".".to_vec(),
+                (false, true) => followed_name(tree, from),
+                (false, false) => base_name(from).to_vec(),
+            };
+            archive::pack(tree, &node, &name, out)
                 .and_then(|out| out.flush())
                 .map_err(|source| CopyError::Pack {
                     path: place.shown(),
@@ -531,7 +570,7 @@ impl Engine {
         };
         let most = Cell::new(self.most_to_extract(container, &opened, to)?);
         let unpack = Unpack {
-            owner: (!options.archive).then_some((0, 0)),
+            owner: None,
             follow_in: Some(to),
             replaces: options.replaces,
             most: Some(&most),

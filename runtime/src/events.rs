@@ -60,6 +60,18 @@ pub enum EventError {
     /// Not a filter of events.
     #[error("Invalid filter '{0}'")]
     InvalidFilter(String),
+    /// What has happened since a time that comes after the last one.
+    #[error(
+        "`since` time ({}) cannot be after `until` time ({})",
+        in_seconds(*since),
+        in_seconds(*until)
+    )]
+    SinceAfterUntil {
+        /// The first time.
+        since: Timestamp,
+        /// The last one.
+        until: Timestamp,
+    },
     /// The system refused something on the file.
     #[error("{path}: {source}")]
     Io {
@@ -68,6 +80,11 @@ pub enum EventError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Returns a time as Docker's clients write it: seconds and nanoseconds since the epoch.
+fn in_seconds(time: Timestamp) -> String {
+    format!("{}.{:09}", time.as_second(), time.subsec_nanosecond())
 }
 
 impl EventFilter {
@@ -200,6 +217,11 @@ impl Engine {
         until: Option<Timestamp>,
         filter: EventFilter,
     ) -> Result<Events, EventError> {
+        if let (Some(since), Some(until)) = (since, until)
+            && until < since
+        {
+            return Err(EventError::SinceAfterUntil { since, until });
+        }
         let path = self.run_dir().join("events");
         let failed = |source| EventError::Io {
             path: path.clone(),
@@ -234,6 +256,12 @@ impl Engine {
         attributes: BTreeMap<String, String>,
     ) {
         emit(self.run_dir(), kind, action, id, attributes);
+    }
+
+    /// Tells that what nobody needs of a kind has been removed, and the bytes that it took.
+    pub fn emit_prune(&self, kind: &str, freed: u64) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), freed.to_string())]);
+        self.emit(kind, "prune", "", attributes);
     }
 
     pub(crate) fn emit_image(&self, action: &str, id: &str, name: &str) {

@@ -9,6 +9,7 @@ mod blob;
 mod endpoint;
 mod error;
 mod http;
+mod login_store;
 mod proxy;
 mod settings;
 mod upload;
@@ -27,6 +28,8 @@ pub use error::RegistryError;
 use http::Exchange;
 use http::Http;
 use http::Reply;
+pub use login_store::LoginStore;
+pub use login_store::LoginStoreError;
 pub use settings::Login;
 pub use settings::Settings;
 
@@ -210,6 +213,15 @@ fn host_of(domain: &str) -> &str {
     match domain {
         DEFAULT_DOMAIN => "registry-1.docker.io",
         other => other,
+    }
+}
+
+/// Returns the name under which a login for a registry is kept, as Docker has it: its host, or the index's address.
+pub fn login_name(server: &str) -> String {
+    let bare = server.split_once("://").map_or(server, |(_, rest)| rest);
+    match bare.split('/').next().unwrap_or_default() {
+        "" | "docker.io" | "index.docker.io" => "https://index.docker.io/v1/".to_owned(),
+        host => host.to_owned(),
     }
 }
 

@@ -75,6 +75,8 @@ pub(crate) trait Tree: Sync {
     fn names(&self, directory: &Self::Node) -> io::Result<Vec<Vec<u8>>>;
     fn link_target(&self, link: &Self::Node) -> io::Result<Vec<u8>>;
     fn xattrs(&self, node: &Self::Node) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>>;
+    /// Whether the kernel makes up what it holds when it is read, so that its size says nothing: /proc, /sys.
+    fn is_generated(&self, node: &Self::Node) -> io::Result<bool>;
     /// Opens a regular file to be read.
     fn read(&self, file: &Self::Node) -> io::Result<Box<dyn Read + Send + '_>>;
     /// Makes something that must not be there yet, closed to others until it gets its metadata.

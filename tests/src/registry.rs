@@ -20,7 +20,23 @@ pub struct Registry {
 impl Registry {
     /// Starts a registry that anybody may use.
     pub fn start() -> Registry {
+        Registry::in_directory(tempfile::tempdir().expect("a directory"), "")
+    }
+
+    /// Starts a registry that knows one person.
+    pub fn with_login(user: &str, password: &str) -> Registry {
         let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("htpasswd");
+        let line = super::must("htpasswd", &["-Bbn", user, password]);
+        fs::write(&path, line).expect("written");
+        let auth = format!(
+            "auth: {{htpasswd: {{realm: here, path: {}}}}}\n",
+            path.display()
+        );
+        Registry::in_directory(dir, &auth)
+    }
+
+    fn in_directory(dir: TempDir, more: &str) -> Registry {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0")
                 .and_then(|listener| listener.local_addr())
@@ -30,7 +46,7 @@ impl Registry {
             let config = dir.path().join("config.yml");
             let text = format!(
                 "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \
-                 '{address}'}}\n",
+                 '{address}'}}\n{more}",
                 dir.path().join("data").display()
             );
             fs::write(&config, text).expect("written");
@@ -60,6 +76,11 @@ impl Registry {
             let _ = child.wait();
         }
         panic!("no port for the registry");
+    }
+
+    /// Returns where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Returns the full name of an image in the registry.

@@ -155,7 +155,7 @@ fn what_is_used_is_told_and_what_is_not_is_pruned() {
     assert!(
         ply.run(&["info"])
             .ok()
-            .starts_with("Containers: 2\n Running: 1\n")
+            .contains("\nServer:\n Containers: 2\n  Running: 1\n")
     );
     let pruned = ply.run(&["system", "prune", "-f", "-a"]);
     assert!(pruned.ok().contains("Deleted Containers:\n"), "{pruned:?}");
@@ -255,4 +255,36 @@ fn after_a_reboot_what_should_run_does() {
         unit.ok().contains("system boot\n") && unit.ok().contains("WantedBy=multi-user.target"),
         "{unit:?}"
     );
+}
+
+#[test]
+fn a_directory_of_which_only_the_mode_or_the_owner_was_changed_is_a_change() {
+    let ply = Ply::with_busybox();
+    let run = ["run", "--network", "none", "--name"];
+    for (name, script) in [
+        ("mode", "chmod 700 /etc"),
+        ("owner", "chown 5:6 /etc"),
+        ("same", "touch /etc/x; rm /etc/x; chmod 755 /etc"),
+    ] {
+        ply.run(&[&run[..], &[name, "busybox", "sh", "-c", script]].concat())
+            .ok();
+    }
+    assert_eq!(ply.run(&["diff", "mode"]).ok(), "C /etc");
+    assert_eq!(ply.run(&["diff", "owner"]).ok(), "C /etc");
+    assert_eq!(ply.run(&["diff", "same"]).ok(), "");
+    ply.run(&["commit", "mode", "closed"]).ok();
+    ply.run(&["commit", "owner", "owned"]).ok();
+    let stat = |image: &str| {
+        let run = ["run", "--rm", "--network", "none", image];
+        let stat = ["stat", "-c", "%a %u:%g", "/etc"];
+        ply.run(&[&run[..], &stat].concat()).ok().to_owned()
+    };
+    assert_eq!(stat("closed"), "700 0:0");
+    assert_eq!(stat("owned"), "755 5:6");
+    let script = "chmod 710 /etc; echo done; sleep 1000";
+    ply.run(&["run", "-d", "--name", "r1", "busybox", "sh", "-c", script])
+        .ok();
+    tests::eventually("done", || ply.run(&["logs", "r1"]).ok() == "done");
+    assert_eq!(ply.run(&["diff", "r1"]).ok(), "C /etc");
+    ply.remove_all();
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use tests::Ply;
 use tests::differences;
@@ -85,6 +86,30 @@ fn files_are_copied_out() {
 }
 
 #[test]
+fn an_archive_of_a_directory_s_contents_has_the_directory_too() {
+    on_both(|ply, name| {
+        let names = |options: &[&str], path: &str| {
+            let from = format!("{name}:{path}");
+            let mut command = ply.command(&[&["cp"], options, &[&from, "-"]].concat());
+            let output = command.output().expect("ply runs");
+            assert!(output.status.success(), "{output:?}");
+            let mut tar = tar::Archive::new(output.stdout.as_slice());
+            let entries = tar.entries().expect("a tar");
+            let names = entries.map(|entry| {
+                let entry = entry.expect("an entry");
+                String::from_utf8_lossy(&entry.path_bytes()).into_owned()
+            });
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(&[], "/data/sub/."), "./ two");
+        assert_eq!(names(&[], "/data/sub"), "sub/ sub/two");
+        assert_eq!(names(&["-L"], "/data/link"), "one");
+        assert_eq!(names(&["-L"], "/data/away"), "passwd");
+        assert_eq!(names(&[], "/data/link"), "link");
+    });
+}
+
+#[test]
 fn files_are_copied_in() {
     on_both(|ply, name| {
         let source = ply.directory(&format!("in-{name}"));
@@ -116,7 +141,7 @@ fn files_are_copied_in() {
             )
         };
         assert_eq!(shown("/tmp/file").0, "plain");
-        assert!(shown("/tmp/file").1.contains(" 0/0 "));
+        assert!(shown("/tmp/file").1.contains(" 7/8 "));
         assert!(shown("/tmp/owned").1.contains(" 7/8 "));
         assert_eq!(
             shown("/data/hard").0,
@@ -146,6 +171,71 @@ fn files_are_copied_in() {
         )
         .fails(1, "invalid path in archive");
     });
+}
+
+#[test]
+fn owners_of_what_is_copied_in_are_kept_and_who_may_read_it() {
+    on_both(|ply, name| {
+        let source = ply.directory(&format!("owned-{name}"));
+        let pack = |path: &str| {
+            fs::create_dir_all(source.join("dir")).expect("made");
+            let path = source.join(path);
+            fs::write(&path, "mine").expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("closed");
+            std::os::unix::fs::chown(&path, Some(33), Some(50)).expect("owned");
+        };
+        pack("file");
+        pack("dir/file");
+        std::os::unix::fs::chown(source.join("dir"), Some(70), Some(70)).expect("owned");
+        let from = |path: &str| format!("{}/{path}", source.display());
+        let to = |path: &str| format!("{name}:{path}");
+        ply.run(&["cp", &from("file"), &to("/data/one")]).ok();
+        ply.run(&["cp", &from("dir"), &to("/srv")]).ok();
+        let tar = ply.path("owned.tar").to_string_lossy().into_owned();
+        must("tar", &["-C", &from(""), "-cf", &tar, "dir"]);
+        ply.run_with(&["cp", "-", &to("/tmp")], &fs::read(&tar).expect("read"))
+            .ok();
+        let image = format!("owned-{name}");
+        ply.run(&["commit", name, &image]).ok();
+        let stat = ["stat", "-c", "%n %u:%g %a"];
+        let paths = [
+            "/data/one",
+            "/srv",
+            "/srv/file",
+            "/tmp/dir",
+            "/tmp/dir/file",
+        ];
+        let run = ["run", "--rm", "--network", "none"];
+        let seen = ply.run(&[&run[..], &[&image], &stat, &paths].concat());
+        assert_eq!(
+            seen.ok(),
+            "/data/one 33:50 600\n/srv 70:70 755\n/srv/file 33:50 600\n/tmp/dir 70:70 755\n/tmp/dir/file 33:50 600"
+        );
+        let cat = [&image, "cat", "/srv/file"];
+        let read = ply.run(&[&run[..], &["-u", "33"], &cat].concat());
+        assert_eq!(read.ok(), "mine");
+    });
+}
+
+#[test]
+fn what_the_kernel_shows_in_a_container_is_not_its_files() {
+    let ply = Ply::with_busybox();
+    let run = ["run", "-d", "--network", "none", "--name", "x1"];
+    ply.run(&[&run[..], &["busybox", "sleep", "1000"]].concat())
+        .ok();
+    let out = ply.directory("out").to_string_lossy().into_owned();
+    for path in ["/proc/version", "/proc/sys", "/sys/kernel/mm"] {
+        let words = format!("Could not find the file {path} in container x1");
+        let from = format!("x1:{path}");
+        ply.run(&["cp", &from, &out]).fails(1, &words);
+        ply.run(&["cp", &from, "-"]).fails(1, &words);
+    }
+    ply.run(&["cp", "x1:/proc", &out]).ok();
+    let mut proc = fs::read_dir(ply.path("out/proc")).expect("a directory");
+    assert!(proc.next().is_none());
+    ply.run(&["cp", "/proc/version", "x1:/tmp"])
+        .fails(1, "its length is not known before it is read");
+    ply.remove_all();
 }
 
 #[test]

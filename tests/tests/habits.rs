@@ -1,8 +1,11 @@
 //! What users of Docker's command line are used to, and scripts of theirs go by.
 
+use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tests::Ply;
+use tests::Registry;
 use tests::Terminal;
 use tests::eventually;
 
@@ -329,7 +332,6 @@ fn copies_are_what_their_sources_are() {
             std::fs::read_dir(files.path().join("whole").join(closed)).expect("it is there");
         assert_eq!(names.count(), 0, "{closed}");
     }
-    ply.run(&["cp", "c1:/proc/version", &path("version")]).ok();
     let failed = ply.run(&["cp", &path("script"), "c1:/proc/nosuch"]);
     assert!(
         failed.code == 1 && !failed.err.contains("os error"),
@@ -444,4 +446,224 @@ fn everyday_mistakes_are_named() {
     );
     ply.run(&["run", "--rm", "--link", "a:b:c", "busybox", "true"])
         .fails(125, "bad format for links: a:b:c");
+}
+
+#[test]
+fn a_client_that_is_interrupted_three_times_leaves_a_container_that_does_not_listen() {
+    let ply = Ply::with_busybox();
+    let script = "trap '' INT TERM; echo ready; while :; do sleep 1; done";
+    let run = ["run", "--network", "none", "--name", "c1", "busybox"];
+    let mut commands = vec![[&run[..], &["sh", "-c", script]].concat()];
+    commands.push(vec!["attach", "c1"]);
+    for arguments in commands {
+        let mut command = ply.command(&arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let client = tests::interruptible(&mut command)
+            .spawn()
+            .expect("ply runs");
+        eventually("it runs", || ply.run(&["logs", "c1"]).out == "ready\n");
+        let pid = nix::unistd::Pid::from_raw(client.id() as i32);
+        let signals = |field: &str| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+            let status = status.unwrap_or_default();
+            let mask = status.lines().find_map(|line| line.strip_prefix(field));
+            mask.map_or(0, |mask| {
+                u64::from_str_radix(mask.trim(), 16).expect("a number")
+            })
+        };
+        eventually("it listens", || signals("SigBlk:") & 2 != 0);
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGINT] {
+            nix::sys::signal::kill(pid, signal).expect("it lives");
+            eventually("it has heard", || signals("ShdPnd:") == 0);
+        }
+        let output = client.wait_with_output().expect("ply ends");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            words.contains("got 3 SIGTERM/SIGINTs, forcefully exiting"),
+            "{words}"
+        );
+        assert_eq!(ply.inspect("c1", "{{.State.Running}}"), "true");
+    }
+    ply.remove_all();
+}
+
+#[test]
+fn archives_are_their_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let ply = Ply::with_busybox();
+    ply.run(&["create", "--name", "c1", "busybox"]).ok();
+    let path = ply.path("archive.tar").to_string_lossy().into_owned();
+    for verb in [["save", "busybox"], ["export", "c1"]] {
+        ply.run(&[verb[0], "-o", &path, verb[1]]).ok();
+        let mode = std::fs::metadata(&path).expect("a file").permissions();
+        assert_eq!(mode.mode() & 0o7777, 0o600, "{verb:?}");
+        std::fs::remove_file(&path).expect("removed");
+    }
+}
+
+#[test]
+fn options_of_docker_s_client_are_taken_before_the_verb() {
+    let ply = Ply::with_busybox();
+    for option in ["-v", "--version"] {
+        assert!(ply.run(&[option]).ok().starts_with("ply "), "{option}");
+    }
+    for options in [
+        &["-D"][..],
+        &["--debug"],
+        &["-l", "warn"],
+        &["--log-level=fatal"],
+        &["-c", "default"],
+        &["-H", "unix:///var/run/docker.sock"],
+    ] {
+        let ps = ply.run(&[options, &["ps", "-q"]].concat());
+        assert_eq!(ps.ok(), "", "{options:?}");
+    }
+    for host in ["tcp://192.0.2.1:2375", "ssh://somebody@192.0.2.1"] {
+        ply.run(&["-H", host, "ps"])
+            .fails(1, &format!("cannot use the engine at {host}"));
+    }
+    ply.run(&["--context", "other", "ps"])
+        .fails(1, "context \"other\" does not exist");
+    ply.run(&["-l", "loud", "ps"])
+        .fails(125, "invalid argument \"loud\" for \"--log-level\" flag");
+    ply.run(&["-l", "info", "ps", "--nosuch"])
+        .fails(125, "unknown flag: --nosuch");
+}
+
+#[test]
+fn a_link_can_be_removed_by_its_name() {
+    let ply = Ply::with_busybox();
+    let run = ["run", "-d", "--name"];
+    let sleep = ["busybox", "sleep", "1000"];
+    ply.run(&[&run[..], &["db"], &sleep].concat()).ok();
+    let link = ["c1", "--link", "db:store"];
+    ply.run(&[&run[..], &link, &sleep].concat()).ok();
+    let hosts = || {
+        ply.run(&["exec", "c1", "cat", "/etc/hosts"])
+            .ok()
+            .to_owned()
+    };
+    assert!(hosts().contains("store"), "{}", hosts());
+    ply.run(&["rm", "--link", "/c1/nosuch"])
+        .fails(1, "No such container: /c1/nosuch");
+    ply.run(&["rm", "--link", "c1"]).fails(
+        1,
+        "Conflict, cannot remove the default link name of the container",
+    );
+    assert_eq!(ply.run(&["rm", "-l", "/c1/store"]).ok(), "/c1/store");
+    assert_eq!(ply.inspect("c1", "{{json .HostConfig.Links}}"), "null");
+    assert!(!hosts().contains("store"), "{}", hosts());
+    assert_eq!(ply.run(&["ps", "-q"]).ok().lines().count(), 2);
+    ply.remove_all();
+}
+
+#[test]
+fn info_and_version_have_what_scripts_look_for() {
+    let ply = Ply::new();
+    let info = ply.run(&["info"]);
+    let root = format!(" Docker Root Dir: {}", ply.root().display());
+    for line in [
+        "Client:",
+        "Server:",
+        " Containers: 0",
+        "  Running: 0",
+        " Storage Driver: layerfs",
+        &root,
+        " Runtimes: ply",
+        " Default Runtime: ply",
+        " Security Options:",
+        "  seccomp",
+        "   Profile: builtin",
+        " Live Restore Enabled: true",
+        " Debug Mode: false",
+        " Swarm: inactive",
+    ] {
+        assert!(info.ok().lines().any(|it| it == line), "{line}: {info:?}");
+    }
+    assert!(info.ok().contains("\n ID: "));
+    let version = |template: &str| ply.run(&["version", "-f", template]).ok().to_owned();
+    assert_eq!(version("{{.Server.MinAPIVersion}}"), "1.24");
+    assert_eq!(version("{{.Server.Platform.Name}}"), "ply");
+    let components = "{{range .Server.Components}}{{.Name}} {{.Version}}{{end}}";
+    let expected = format!("Engine {}", version("{{.Client.Version}}"));
+    assert_eq!(version(components), expected);
+    let newest = version("{{.Server.APIVersion}}");
+    assert_eq!(version("{{.Client.DefaultAPIVersion}}"), newest);
+    assert_eq!(
+        version("{{.Client.Context}}{{.Client.BuildTime}}"),
+        "default"
+    );
+}
+
+#[test]
+fn logins_are_tried_and_kept_where_docker_keeps_them() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let registry = Registry::with_login("me", "secret");
+    let ply = Ply::with_busybox();
+    let directory = ply.directory("settings");
+    let file = directory.join("config.json");
+    std::fs::write(&file, r#"{"detachKeys": "ctrl-x"}"#).expect("written");
+    let config = directory.to_string_lossy().into_owned();
+    let server = registry.address();
+    let log_in = |words: &[&str], password: &str| {
+        let login = [&["--config", &config, "login"], words, &[server]].concat();
+        ply.run_with(&login, password.as_bytes())
+    };
+    let stdin = ["-u", "me", "--password-stdin"];
+    log_in(&stdin, "wrong\n").fails(1, "unauthorized: authentication required");
+    log_in(&["--password-stdin"], "secret")
+        .fails(1, "Must provide --username with --password-stdin");
+    log_in(&["-u", "me"], "secret").fails(
+        1,
+        "Cannot perform an interactive login from a non TTY device",
+    );
+    let tag = registry.image("busybox");
+    ply.run(&["tag", "busybox", &tag]).ok();
+    let push = ["--config", &config, "push", &tag];
+    assert_eq!(ply.run(&push).code, 1);
+    let done = log_in(&stdin, "secret\n");
+    assert_eq!(done.ok(), "Login Succeeded");
+    assert!(
+        done.err.contains("will be stored unencrypted in "),
+        "{done:?}"
+    );
+    let read = || {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+    };
+    let kept = serde_json::json!({ "detachKeys": "ctrl-x", "auths": { server: { "auth": "bWU6c2VjcmV0" } } });
+    assert_eq!(read(), kept);
+    let mode = std::fs::metadata(&file).expect("a file").permissions();
+    assert_eq!(mode.mode() & 0o7777, 0o600);
+    ply.run(&push).ok();
+    let again = log_in(&[], "");
+    assert_eq!(again.ok(), "Login Succeeded");
+    assert!(again.err.contains("existing credentials"), "{again:?}");
+    let log_out = || ply.run(&["--config", &config, "logout", server]);
+    assert_eq!(
+        log_out().ok(),
+        format!("Removing login credentials for {server}")
+    );
+    assert_eq!(read()["auths"], serde_json::json!({}));
+    assert_eq!(log_out().ok(), format!("Not logged in to {server}"));
+    // A helper keeps it elsewhere.
+    let helper = directory.join("docker-credential-file");
+    let script = format!(
+        "#!/bin/sh\ncd {config}\ncase $1 in\nstore) cat > kept;;\nget) cat kept;;\nerase) rm kept;;\nesac\n"
+    );
+    std::fs::write(&helper, script).expect("written");
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    std::fs::write(&file, r#"{"credsStore": "file"}"#).expect("written");
+    let path = format!("{config}:{}", std::env::var("PATH").expect("a path"));
+    let with_helper = |words: &[&str]| {
+        let mut command = ply.command(&[&["--config", &config], words].concat());
+        let output = command.env("PATH", &path).output().expect("ply runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    with_helper(&["login", "-u", "me", "-p", "secret", server]);
+    assert_eq!(read()["auths"], serde_json::json!({ server: {} }));
+    with_helper(&["push", &tag]);
+    with_helper(&["logout", server]);
+    assert!(!directory.join("kept").exists());
 }

@@ -462,6 +462,7 @@ fn a_log_is_bounded_where_it_is_asked_to_be() {
         .fails(125, "unknown log opt 'tag' for local log driver");
     run(&["--log-driver", "nosuch"]).fails(125, "no log driver named 'nosuch' is registered");
     run(&["--log-opt", "max-size=x"]).fails(125, "invalid value for max-size: x");
+    run(&["--log-opt", "max-file=2"]).ok();
     run(&["--log-opt", "nosuch=1"]).fails(125, "unknown log opt 'nosuch' for json-file log driver");
 }
 

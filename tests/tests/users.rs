@@ -151,7 +151,7 @@ fn its_files_are_as_in_any_container() {
     ply.run(&["cp", &host.display().to_string(), "c2:/new"])
         .ok();
     let seen = ply.run(&["exec", "c2", "stat", "-c", "%u:%g", "/copied", "/new"]);
-    assert_eq!(seen.ok(), "33:50\n0:0");
+    assert_eq!(seen.ok(), "33:50\n33:50");
     ply.run(&["commit", "c2", "live"]).ok();
     assert_eq!(
         ply.run(&["run", "--rm", "live", "stat", "-c", "%u:%g", "/file"])
@@ -254,4 +254,26 @@ fn terminals_reapers_checks_and_limits_work_in_it() {
     });
     ply.run(&["exec", "c1", "true"]).ok();
     ply.run(&["rm", "-f", "c1"]).ok();
+}
+
+#[test]
+fn owners_of_what_is_copied_in_are_the_container_s_numbers() {
+    let ply = Ply::with_busybox();
+    ply.run(&[
+        "run", "-d", "--name", "c1", "--userns", "auto", "busybox", "sleep", "1003",
+    ])
+    .ok();
+    let file = ply.path("file");
+    let path = file.to_string_lossy();
+    std::fs::write(&file, "text").expect("written");
+    let own = |uid| std::os::unix::fs::chown(&file, Some(uid), Some(50)).expect("owned");
+    own(33);
+    ply.run(&["cp", &path, "c1:/tmp/file"]).ok();
+    let seen = ply.run(&["exec", "c1", "stat", "-c", "%u:%g", "/tmp/file"]);
+    assert_eq!(seen.ok(), "33:50");
+    own(70_000);
+    // The container has no such user.
+    ply.run(&["cp", &path, "c1:/tmp/other"])
+        .fails(1, "value too large");
+    ply.remove_all();
 }

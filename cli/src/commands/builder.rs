@@ -85,6 +85,7 @@ pub(super) fn prune_cache(engine: &Engine, prune: &CachePrune) -> Result<u64, Co
     let (pruned, freed) = engine
         .prune_build_cache(prune)
         .map_err(CommandError::failed)?;
+    engine.emit_prune("builder", freed);
     if !pruned.is_empty() {
         outln!("Deleted build cache objects:");
         for one in &pruned {

@@ -92,7 +92,7 @@ struct InspectArgs {
 /// Remove all containers that do not run
 #[derive(Debug, ClapArgs)]
 struct PruneArgs {
-    /// Only containers that fit (`until=<time>`, `label=<key>[=<value>]`)
+    /// Only containers that fit (`until=<time>`, `label=<key>[=<value>]`, `label!=<key>[=<value>]`)
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Do not ask
@@ -153,11 +153,7 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
     for one in &args.filter {
         match one.split_once('=') {
             Some(("until", time)) => filter.made_before(moment(time)?),
-            Some(("label", _)) => filter.add(one).map_err(CommandError::failed)?,
-            _ => {
-                let key = one.split('=').next().unwrap_or_default();
-                return Err(CommandError::failed(format_args!("Invalid filter '{key}'")));
-            }
+            _ => filter.add_of_prune(one).map_err(CommandError::failed)?,
         }
     }
     let warning = "WARNING! This will remove all stopped containers.";

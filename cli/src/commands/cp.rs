@@ -19,7 +19,7 @@ use crate::terminal;
 /// `-` as source is a tar on standard input, as destination one on standard output.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Keep owners
+    /// Keep owners on the host too; in a container they always are
     #[arg(short, long)]
     pub(super) archive: bool,
     /// Copy what a link leads to instead of the link

@@ -38,9 +38,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         filter.add(one).map_err(CommandError::failed)?;
     }
     let time = |text: &Option<String>| text.as_deref().map(moment).transpose();
+    let (since, until) = (time(&args.since)?, time(&args.until)?);
     let engine = context.engine()?;
     let mut events = engine
-        .events(time(&args.since)?, time(&args.until)?, filter)
+        .events(since, until, filter)
         .map_err(CommandError::failed)?;
     while let Some(event) = events.next_event().map_err(CommandError::failed)? {
         match &args.format {

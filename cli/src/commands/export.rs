@@ -4,6 +4,7 @@ use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::BufWriter;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,7 +51,15 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             words::of(&error)
         ))
     };
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
+    // What a container holds is not for everybody.
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
     if let Err(error) = engine.export_container(&args.container, &mut out) {
         drop(out);
         let _ = fs::remove_file(path);

@@ -5,6 +5,9 @@ use clap::Args as ClapArgs;
 
 use crate::command_error::CommandError;
 
+/// The names of the one runtime there is.
+const RUNTIMES: [&str; 2] = ["ply", "runc"];
+
 /// What only other engines, kernels or systems have.
 #[derive(Debug, ClapArgs)]
 #[command(next_display_order = None)]
@@ -28,7 +31,7 @@ pub(super) struct Foreign {
     /// Limit of the kernel's memory, which no kernel has any more
     #[arg(long, value_name = "BYTES", value_parser = super::container_options::parse_bytes, hide = true)]
     kernel_memory: Option<u64>,
-    /// Runtime: `ply`
+    /// Runtime: `ply`; `runc` is another name for it
     #[arg(long, value_name = "NAME", hide = true)]
     runtime: Option<String>,
     /// Option of the storage driver
@@ -45,7 +48,9 @@ impl Foreign {
         let given = |option: &Option<String>| option.clone().filter(|value| !value.is_empty());
         let words = if given(&self.gpus).is_some() {
             "could not select device driver \"\" with capabilities: [[gpu]]".to_owned()
-        } else if let Some(name) = given(&self.runtime).filter(|name| name != "ply") {
+        } else if let Some(name) =
+            given(&self.runtime).filter(|it| !RUNTIMES.contains(&it.as_str()))
+        {
             format!("unknown or invalid runtime name: {name}")
         } else if let Some(name) = given(&self.isolation).filter(|name| name != "default") {
             format!("invalid isolation '{name}' on linux: only 'default' is supported")

@@ -67,7 +67,7 @@ struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Only images that fit (`until=<time>`, `label=<key>[=<value>]`)
+    /// Only images that fit (`until=<time>`, `label=<key>[=<value>]`, `label!=<key>[=<value>]`)
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
 }
@@ -102,7 +102,7 @@ fn inspect(args: &InspectArgs, context: &Context) -> Result<ExitCode, CommandErr
 fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> {
     let mut filter = ImageFilter::default();
     for one in &args.filter {
-        filter.add(one).map_err(CommandError::failed)?;
+        filter.add_of_prune(one).map_err(CommandError::failed)?;
     }
     if !args.force {
         let what = match args.all {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::command_error::CommandError;
 use crate::context::Context;
-use crate::format;
+use crate::format::Inspected;
 use crate::output::out;
 use crate::terminal;
 
@@ -58,16 +58,20 @@ pub(super) fn show(
     format: Option<&str>,
     mut find: impl FnMut(&str) -> Result<Option<Value>, String>,
 ) -> Result<ExitCode, CommandError> {
-    let mut found = Vec::new();
+    let mut shown = Inspected::new(format).map_err(CommandError::failed)?;
     let mut failures = Vec::new();
     for name in names {
         match find(name) {
-            Ok(Some(value)) => found.push(value),
+            Ok(Some(value)) => {
+                if let Err(error) = shown.add(value) {
+                    failures.push(error.to_string());
+                }
+            }
             Ok(None) => failures.push(format!("Error: No such object: {name}")),
             Err(words) => failures.push(words),
         }
     }
-    let text = format::inspected(format, &found).map_err(CommandError::failed)?;
+    let text = shown.text();
     match terminal::stdout_is_terminal() {
         true => out!("{}", terminal::escaped_lines(&text)),
         false => out!("{text}"),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use clap::Subcommand;
+use runtime::Engine;
 use runtime::network::Attachment;
 use runtime::network::ConnectOptions;
 use runtime::network::Network;
@@ -340,23 +341,22 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
     if !args.force && !crate::terminal::confirm(warning) {
         return Ok(ExitCode::SUCCESS);
     }
-    show_pruned(
-        &context
-            .engine()?
-            .prune_networks(&filter)
-            .map_err(CommandError::failed)?,
-    );
+    prune_networks(&context.engine()?, &filter)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says which networks a prune has removed.
-pub(super) fn show_pruned(names: &[String]) {
-    if names.is_empty() {
-        return;
+/// Removes the networks that fit and nobody is on, and says which.
+pub(super) fn prune_networks(engine: &Engine, filter: &NetworkFilter) -> Result<(), CommandError> {
+    let names = engine
+        .prune_networks(filter)
+        .map_err(CommandError::failed)?;
+    engine.emit_prune("network", 0);
+    if !names.is_empty() {
+        outln!("Deleted Networks:");
+        names.iter().for_each(|name| outln!("{name}"));
+        outln!();
     }
-    outln!("Deleted Networks:");
-    names.iter().for_each(|name| outln!("{name}"));
-    outln!();
+    Ok(())
 }
 
 fn remove(args: &RmArgs, context: &Context) -> Result<ExitCode, CommandError> {

@@ -17,6 +17,7 @@ use crate::age;
 use crate::command_error::CommandError;
 use crate::context::Context;
 use crate::docker_json;
+use crate::format;
 use crate::format::Listing;
 use crate::human_size::human_size;
 use crate::output::out;
@@ -106,6 +107,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         .iter()
         .map(|container| {
             let mut row = fields(container, args.no_trunc);
+            row["Image"] = image(&engine.image_name_of(container), args.no_trunc).into();
             if wants_size {
                 row["Size"] = size(&engine, container).into();
             }
@@ -261,7 +263,7 @@ fn command(arguments: &[String], whole: bool) -> String {
     if !whole && text.chars().count() > LONGEST {
         text = text.chars().take(LONGEST - 1).chain(['…']).collect();
     }
-    format!("\"{text}\"")
+    format::quoted(&text)
 }
 
 /// Returns a mount's source, cut at 15 characters.
@@ -274,7 +276,7 @@ fn shortened(name: &str) -> String {
 }
 
 /// Returns the image as it was called; an id is shortened.
-fn image(name: &str, whole: bool) -> String {
+pub(super) fn image(name: &str, whole: bool) -> String {
     let digits = name.strip_prefix("sha256:").unwrap_or(name);
     let is_id = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     match is_id && !whole {

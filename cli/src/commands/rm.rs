@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use runtime::container::ContainerError;
 
+use super::each::each;
 use super::each::each_at_once;
 use crate::command_error::CommandError;
 use crate::context::Context;
@@ -15,6 +16,9 @@ pub(crate) struct Args {
     /// Kill and remove running ones too; one that is not there is no error
     #[arg(short, long)]
     force: bool,
+    /// Remove a link, `CONTAINER/ALIAS`, and no container
+    #[arg(short, long)]
+    link: bool,
     /// Remove anonymous volumes too
     #[arg(short, long)]
     volumes: bool,
@@ -25,6 +29,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
+    if args.link {
+        return each(&args.containers, |name| engine.remove_link(name));
+    }
     let (missing, there): (Vec<String>, Vec<String>) = match args.force {
         false => (Vec::new(), args.containers),
         true => args.containers.into_iter().partition(|name| {

@@ -6,6 +6,7 @@ use std::io;
 use std::io::BufWriter;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -98,6 +99,7 @@ fn to_file(
         .write(true)
         .create(!is_special)
         .truncate(!is_special)
+        .mode(0o600)
         .open(&target)
         .map_err(failed)?;
     let mut writer = BufWriter::with_capacity(256 << 10, file);

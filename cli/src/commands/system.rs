@@ -70,7 +70,7 @@ struct PruneArgs {
     /// Remove every image that no container uses, not just those without a name
     #[arg(short, long)]
     all: bool,
-    /// Only what fits (`until=<time>`, `label=<key>[=<value>]`)
+    /// Only what fits (`until=<time>`, `label=<key>[=<value>]`, `label!=<key>[=<value>]`)
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Do not ask
@@ -155,12 +155,7 @@ fn boot(args: &BootArgs, context: &Context) -> Result<ExitCode, CommandError> {
 fn df(args: &DfArgs, context: &Context) -> Result<ExitCode, CommandError> {
     let engine = context.engine()?;
     if args.verbose {
-        return match args.format {
-            None => disk_usage::show(&engine),
-            Some(_) => Err(CommandError::failed(
-                "the format of a verbose listing cannot be chosen",
-            )),
-        };
+        return disk_usage::show(&engine, args.format.as_deref());
     }
     let (images, containers) = engine.disk_usage().map_err(CommandError::failed)?;
     let volumes = engine.volume_usage().map_err(CommandError::failed)?;
@@ -213,12 +208,15 @@ impl Filters {
                     filters.images.add(one).map_err(CommandError::failed)?;
                     filters.cache.until = Some(time);
                 }
-                Some(("label", _)) => {
+                Some(("label" | "label!", _)) => {
                     filters.is_by_label = true;
-                    filters.containers.add(one).map_err(CommandError::failed)?;
+                    let containers = &mut filters.containers;
+                    containers.add_of_prune(one).map_err(CommandError::failed)?;
                     filters.networks.add(one).map_err(CommandError::failed)?;
-                    filters.volumes.add(one).map_err(CommandError::failed)?;
-                    filters.images.add(one).map_err(CommandError::failed)?;
+                    let volumes = &mut filters.volumes;
+                    volumes.add_of_prune(one).map_err(CommandError::failed)?;
+                    let images = &mut filters.images;
+                    images.add_of_prune(one).map_err(CommandError::failed)?;
                 }
                 _ => {
                     let key = one.split('=').next().unwrap_or_default();
@@ -257,10 +255,7 @@ fn prune(args: &PruneArgs, context: &Context) -> Result<ExitCode, CommandError> 
     }
     let engine = context.engine()?;
     let mut freed = super::container::remove_stopped(&engine, &filters.containers)?;
-    let networks = engine
-        .prune_networks(&filters.networks)
-        .map_err(CommandError::failed)?;
-    super::network::show_pruned(&networks);
+    super::network::prune_networks(&engine, &filters.networks)?;
     if args.volumes {
         let pruned = engine.prune_volumes(false, &filters.volumes);
         let pruned = pruned.map_err(CommandError::failed)?;

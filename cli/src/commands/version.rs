@@ -21,12 +21,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let half = docker_json::version();
-    let field = |name: &str| half[name].as_str().unwrap_or_default().to_owned();
+    let client = docker_json::client_version();
+    let field = |name: &str| client[name].as_str().unwrap_or_default().to_owned();
     let (version, kernel) = (field("Version"), field("KernelVersion"));
     let platform = format!("{}/{}", field("Os"), field("Arch"));
     // There need be no server, but scripts ask Docker for one's version.
-    let all = json!({ "Client": half, "Server": half });
+    let all = json!({ "Client": client, "Server": docker_json::server_version() });
     match args.format.as_deref() {
         Some("json") => outln!("{all}"),
         Some(format) => {

@@ -187,7 +187,7 @@ fn ls(args: &LsArgs, context: &Context) -> Result<ExitCode, CommandError> {
 }
 
 /// Returns the fields that a template or `json` shows.
-fn fields(volume: &Volume) -> Value {
+pub(super) fn fields(volume: &Volume) -> Value {
     let labels: Vec<String> = volume
         .labels
         .iter()

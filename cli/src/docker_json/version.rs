@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// Returns the fields that a client and a server have in common.
-pub(crate) fn version() -> Value {
+fn version() -> Value {
     let kernel = rustix::system::uname()
         .release()
         .to_string_lossy()
@@ -21,4 +21,33 @@ pub(crate) fn version() -> Value {
         "GitCommit": "",
         "GoVersion": "",
     })
+}
+
+/// Returns `GET /version`, and the server's half of what `version` shows.
+pub(crate) fn server_version() -> Value {
+    let mut version = version();
+    let details = json!({
+        "ApiVersion": version["ApiVersion"],
+        "Arch": version["Arch"],
+        "Experimental": "false",
+        "KernelVersion": version["KernelVersion"],
+        "MinAPIVersion": crate::serve::oldest_version(),
+        "Os": version["Os"],
+    });
+    let component = json!({ "Name": "Engine", "Version": version["Version"], "Details": details });
+    version["Platform"] = json!({ "Name": "ply" });
+    version["Components"] = json!([component]);
+    version["MinAPIVersion"] = crate::serve::oldest_version().into();
+    version
+}
+
+/// Returns the client's half of what `version` shows.
+pub(crate) fn client_version() -> Value {
+    let mut version = version();
+    version["Platform"] = json!({ "Name": "ply" });
+    version["DefaultAPIVersion"] = version["ApiVersion"].clone();
+    version["BuildTime"] = "".into();
+    version["Context"] = "default".into();
+    version["Experimental"] = true.into();
+    version
 }

@@ -2,6 +2,7 @@
 
 use super::data::Data;
 use super::number::go_exponent;
+use super::quote::quoted;
 
 /// Writes the arguments one behind the other, with a space between two of which neither is text.
 pub(super) fn print(args: &[Data]) -> String {
@@ -119,7 +120,7 @@ fn one(verb: char, flags: &Flags, arg: &Data) -> String {
     }
     let text = match (verb, arg) {
         ('T', _) => return fit(arg.type_name().to_owned(), flags),
-        ('v', Data::Text(text)) if flags.sharp => format!("{text:?}"),
+        ('v', Data::Text(text)) if flags.sharp => quoted(text),
         ('v' | 's', Data::Text(text)) => cut(text, flags.precision),
         ('v' | 'd', Data::Int(value)) => return integer(*value, 10, false, flags),
         ('v' | 'g' | 'G', Data::Float(value)) => match flags.precision {
@@ -127,7 +128,7 @@ fn one(verb: char, flags: &Flags, arg: &Data) -> String {
             None => super::number::float(*value),
         },
         ('v', _) | ('t', Data::Bool(_)) => arg.printed(),
-        ('q', Data::Text(text)) => format!("{:?}", cut(text, flags.precision)),
+        ('q', Data::Text(text)) => quoted(&cut(text, flags.precision)),
         ('q', Data::Int(value)) => format!("{:?}", character(*value)),
         ('x', Data::Text(text)) => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
         ('X', Data::Text(text)) => text.bytes().map(|byte| format!("{byte:02X}")).collect(),

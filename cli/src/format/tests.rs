@@ -347,6 +347,14 @@ fn a_template_that_fails_says_where() {
     }
 }
 
+fn inspected(format: Option<&str>, found: &[Value]) -> Result<String, TemplateError> {
+    let mut shown = Inspected::new(format)?;
+    for value in found {
+        shown.add(value.clone())?;
+    }
+    Ok(shown.text())
+}
+
 #[test]
 fn inspect_refuses_a_field_that_is_nowhere_in_dockers_words() {
     let error = inspected(Some("{{.Nope}}"), &[json!({"Id": "x"})]).unwrap_err();

@@ -138,7 +138,9 @@ impl From<CopyError> for ApiError {
 impl From<EventError> for ApiError {
     fn from(error: EventError) -> ApiError {
         match error {
-            EventError::InvalidFilter(_) => ApiError::bad(error),
+            EventError::InvalidFilter(_) | EventError::SinceAfterUntil { .. } => {
+                ApiError::bad(error)
+            }
             error => ApiError::internal(error),
         }
     }

@@ -394,6 +394,7 @@ pub(super) fn prune(server: &Server, exchange: &Exchange<'_>) -> Answer {
         .engine()
         .prune_build_cache(&prune)
         .map_err(ApiError::internal)?;
+    server.engine().emit_prune("builder", freed);
     let ids: Vec<&str> = pruned.iter().map(|one| one.id.as_str()).collect();
     let ids = (!ids.is_empty()).then_some(ids);
     Reply::ok(json!({ "CachesDeleted": ids, "SpaceReclaimed": freed }))

@@ -131,7 +131,16 @@ fn filter(exchange: &Exchange<'_>) -> Result<ContainerFilter, ApiError> {
 }
 
 fn prune(server: &Server, exchange: &Exchange<'_>) -> Answer {
-    let (removed, freed) = server.engine().prune_containers(&filter(exchange)?)?;
+    let mut filter = ContainerFilter::default();
+    for one in exchange.request.query.filters()? {
+        match one.split_once('=') {
+            Some(("until", time)) => {
+                filter.made_before(crate::moment::moment(time).map_err(ApiError::bad)?);
+            }
+            _ => filter.add_of_prune(&one)?,
+        }
+    }
+    let (removed, freed) = server.engine().prune_containers(&filter)?;
     let removed: Vec<&str> = removed.iter().map(|id| id.as_str()).collect();
     Reply::ok(json!({ "ContainersDeleted": removed, "SpaceReclaimed": freed }))
 }

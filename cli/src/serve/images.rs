@@ -172,7 +172,7 @@ fn removal(removal: &Removal) -> Value {
 fn prune(server: &Server, exchange: &Exchange<'_>) -> Answer {
     let mut filter = ImageFilter::default();
     for one in exchange.request.query.filters()? {
-        filter.add(&one)?;
+        filter.add_of_prune(&one)?;
     }
     // `dangling=false` is how a client asks for all that nobody uses.
     let all = filter.dangling == Some(false);

@@ -151,6 +151,7 @@ pub(super) fn route(
         ("POST", ["create"]) => create(server, exchange),
         ("POST", ["prune"]) => {
             let removed = engine.prune_networks(&filter(exchange)?)?;
+            engine.emit_prune("network", 0);
             let removed = (!removed.is_empty()).then_some(removed);
             Reply::ok(json!({ "NetworksDeleted": removed }))
         }

@@ -24,7 +24,6 @@ use super::exchange::Answer;
 use super::exchange::Exchange;
 use super::exchange::Reply;
 use super::images;
-use super::request::ApiVersion;
 use crate::docker_json;
 
 /// Answers that we are here; what a client goes by is in the headers.
@@ -37,20 +36,7 @@ pub(super) fn ping(exchange: &mut Exchange<'_>) -> Answer {
 }
 
 pub(super) fn version() -> Answer {
-    let mut version = docker_json::version();
-    let details = json!({
-        "ApiVersion": ApiVersion::NEWEST.to_string(),
-        "Arch": version["Arch"],
-        "Experimental": "false",
-        "KernelVersion": version["KernelVersion"],
-        "MinAPIVersion": ApiVersion::OLDEST.to_string(),
-        "Os": version["Os"],
-    });
-    let component = json!({ "Name": "Engine", "Version": version["Version"], "Details": details });
-    version["Platform"] = json!({ "Name": "ply" });
-    version["Components"] = json!([component]);
-    version["MinAPIVersion"] = ApiVersion::OLDEST.to_string().into();
-    Reply::ok(version)
+    Reply::ok(docker_json::server_version())
 }
 
 pub(super) fn info(server: &Server) -> Answer {

@@ -305,9 +305,6 @@ impl LogConfig {
                 return Err(format!("log opt '{name}' has no value"));
             }
         }
-        if self.max_file()? > 1 && self.max_size()?.is_none() {
-            return Err("max-file cannot be used without max-size".to_owned());
-        }
         Ok(())
     }
 

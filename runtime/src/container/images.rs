@@ -1,8 +1,10 @@
-//! What containers need of images, for the verbs that remove images.
+//! What containers and images are to each other.
 
 use rusqlite::Connection;
 
+use super::Container;
 use super::rows;
+use crate::Engine;
 use crate::image::ImageId;
 
 /// A container that uses an image.
@@ -24,4 +26,17 @@ pub(crate) fn users_of(db: &Connection, id: &ImageId) -> rusqlite::Result<Vec<Us
             running,
         })
         .collect())
+}
+
+impl Engine {
+    /// Returns what a container's image is called: as when the container was made, or by its id if that name leads to
+    /// another image by now, or to none.
+    pub fn image_name_of(&self, container: &Container) -> String {
+        let config = &container.config;
+        let is_so = |id: ImageId| id.to_string() == config.image_id;
+        match self.find_image(&config.image).is_ok_and(is_so) {
+            true => config.image.clone(),
+            false => config.image_id.clone(),
+        }
+    }
 }

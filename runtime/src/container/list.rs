@@ -10,6 +10,8 @@ use super::ContainerError;
 use super::Status;
 use super::rows;
 use crate::Engine;
+use crate::network::Network;
+use crate::network::NetworkFilter;
 use crate::network::port;
 use crate::network::port::Port;
 use crate::sandbox::MountSource;
@@ -20,6 +22,7 @@ pub struct ContainerFilter {
     ids: Vec<String>,
     names: Vec<Regex>,
     labels: Vec<String>,
+    without_labels: Vec<String>,
     statuses: Vec<String>,
     exited: Vec<i32>,
     ancestors: Vec<String>,
@@ -97,6 +100,19 @@ impl ContainerFilter {
         Ok(())
     }
 
+    /// Adds one `key=value` of a prune, which knows labels that must not be there (`label!=...`) too.
+    pub fn add_of_prune(&mut self, filter: &str) -> Result<(), ContainerError> {
+        match filter.split_once('=') {
+            Some(("label", value)) => self.labels.push(value.to_owned()),
+            Some(("label!", value)) => self.without_labels.push(value.to_owned()),
+            _ => {
+                let key = filter.split('=').next().unwrap_or_default();
+                return Err(ContainerError::Invalid(format!("Invalid filter '{key}'")));
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves only those that were made before this time.
     pub fn made_before(&mut self, time: Timestamp) {
         self.until = Some(time);
@@ -107,9 +123,14 @@ impl ContainerFilter {
         !self.statuses.is_empty() || !self.exited.is_empty()
     }
 
-    fn fits(&self, container: &Container, images: &[String]) -> bool {
+    fn fits(&self, container: &Container, images: &[String], networks: &[String]) -> bool {
         let any = |values: &[String], fits: &dyn Fn(&str) -> bool| {
             values.is_empty() || values.iter().any(|value| fits(value))
+        };
+        let labels = &container.config.labels;
+        let has_label = |label: &String| match label.split_once('=') {
+            Some((key, value)) => labels.get(key).is_some_and(|it| it == value),
+            None => labels.contains_key(label),
         };
         any(&self.ids, &|id| container.id.as_str().starts_with(id))
             && (self.names.is_empty() || {
@@ -117,20 +138,15 @@ impl ContainerFilter {
                 let mut names = self.names.iter();
                 names.any(|name| name.is_match(&whole) || name.is_match(&container.name))
             })
-            && self.labels.iter().all(|label| match label.split_once('=') {
-                Some((key, value)) => container
-                    .config
-                    .labels
-                    .get(key)
-                    .is_some_and(|it| it == value),
-                None => container.config.labels.contains_key(label),
-            })
+            && self.labels.iter().all(has_label)
+            && !self.without_labels.iter().any(has_label)
             && any(&self.statuses, &|status| {
                 container.state.status.as_str() == status
             })
             && self.until.is_none_or(|until| container.created < until)
-            && any(&self.networks, &|network| {
-                container.config.network_names().contains(&network)
+            && (self.networks.is_empty() || {
+                let mut names = container.config.network_names().into_iter();
+                names.any(|name| networks.iter().any(|network| network == name))
             })
             && any(&self.volumes, &|volume| {
                 let mut mounts = container.config.mounts.iter();
@@ -144,11 +160,12 @@ impl ContainerFilter {
                 })
             })
             && (self.published.is_empty()
-                || container
-                    .state
-                    .published
-                    .iter()
-                    .any(|it| self.published.contains(&it.port)))
+                || container.state.published.iter().any(|it| {
+                    self.published.contains(&Port {
+                        number: it.host,
+                        protocol: it.port.protocol,
+                    })
+                }))
             && (self.exposed.is_empty()
                 || container
                     .config
@@ -225,9 +242,29 @@ impl Engine {
             all: all || filter.wants_all(),
             filter,
             images: images.map(|image| image.id.to_string()).collect(),
+            networks: self.network_choice(&filter.networks)?,
             before: created(&filter.before)?,
             since: created(&filter.since)?,
         })
+    }
+}
+
+impl Engine {
+    /// Returns the names of the networks that are called so, or whose ids begin so.
+    fn network_choice(&self, wanted: &[String]) -> Result<Vec<String>, ContainerError> {
+        let mut names = wanted.to_vec();
+        if wanted.is_empty() {
+            return Ok(names);
+        }
+        let networks = self
+            .networks(&NetworkFilter::default())
+            .map_err(|error| ContainerError::Network(Box::new(error)))?;
+        let has_id = |network: &&Network| {
+            let id = network.id.as_str();
+            wanted.iter().any(|start| id.starts_with(start))
+        };
+        names.extend(networks.iter().filter(has_id).map(|it| it.name.clone()));
+        Ok(names)
     }
 }
 
@@ -238,6 +275,8 @@ pub struct Choice<'a> {
     filter: &'a ContainerFilter,
     /// The ids of images that a container may be made of.
     images: Vec<String>,
+    /// The names of networks, one of which it must be on.
+    networks: Vec<String>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
 }
@@ -247,7 +286,7 @@ impl Choice<'_> {
     pub fn has(&self, container: &Container) -> bool {
         !container.config.of_build
             && (self.all || container.state.status.is_alive())
-            && self.filter.fits(container, &self.images)
+            && self.filter.fits(container, &self.images, &self.networks)
             && self.before.is_none_or(|before| container.created < before)
             && self.since.is_none_or(|since| container.created > since)
     }

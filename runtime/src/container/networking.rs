@@ -178,6 +178,33 @@ impl Engine {
         Ok(())
     }
 
+    /// Removes a container's link by its name there: `/container/alias`.
+    pub fn remove_link(&self, name: &str) -> Result<(), ContainerError> {
+        let missing = || ContainerError::NoSuchContainer(name.to_owned());
+        let Some((parent, alias)) = name.trim_start_matches('/').split_once('/') else {
+            self.container(name)?;
+            let words = "Conflict, cannot remove the default link name of the container";
+            return Err(ContainerError::Invalid(words.to_owned()));
+        };
+        let mut container = self.container(parent).map_err(|_| missing())?;
+        let mut is_there = false;
+        for attachment in &mut container.config.networks {
+            attachment.links.retain(|link| {
+                let is_it = link.split_once(':').is_some_and(|(_, it)| it == alias);
+                is_there |= is_it;
+                !is_it
+            });
+        }
+        if !is_there {
+            return Err(missing());
+        }
+        super::rows::set_config(&self.db(), &container.id, &container.config)?;
+        if container.state.status.is_alive() {
+            self.write_network_files(&container)?;
+        }
+        Ok(())
+    }
+
     /// Returns the containers that one is linked to on the default network and that run there.
     fn links(&self, container: &Container) -> Result<Vec<Link>, NetworkError> {
         let mut links = Vec::new();

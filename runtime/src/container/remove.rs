@@ -66,6 +66,7 @@ impl Engine {
                 removed.push(container.id);
             }
         }
+        self.emit_prune("container", freed);
         Ok((removed, freed))
     }
 

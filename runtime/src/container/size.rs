@@ -34,10 +34,12 @@ pub struct Usage {
 }
 
 impl Engine {
-    /// Returns the bytes that a container's own changes take.
+    /// Returns the bytes that a container's own changes take. /etc/hostname is not its own: it lies in its upper, where
+    /// Docker would mount a file of the engine's.
     pub fn container_size(&self, container: &Container) -> u64 {
         let mut seen = HashSet::new();
-        size_of(&self.container_dir(&container.id).join("upper"), &mut seen)
+        let upper = self.container_dir(&container.id).join("upper");
+        size_of(&upper, &mut seen).saturating_sub(size_of_hostname(&upper))
     }
 
     /// Returns what images and containers take.
@@ -131,6 +133,20 @@ pub(crate) fn size_of(directory: &Path, seen: &mut HashSet<u64>) -> u64 {
         }
     }
     size
+}
+
+/// Returns the bytes of /etc/hostname in an upper.
+fn size_of_hostname(upper: &Path) -> u64 {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let stat = rustix::fs::open(upper, flags, Mode::empty())
+        .map_err(std::io::Error::from)
+        .and_then(|root| open_resolved(&root, "etc/hostname", flags, resolve))
+        .and_then(|file| Ok(rustix::fs::fstat(file)?));
+    match stat {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => taken(&stat),
+        _ => 0,
+    }
 }
 
 /// Returns the bytes of a file, or those of its blocks if there are holes.

@@ -1,12 +1,12 @@
 //! A container's files, whether it runs or not.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use layerfs::Stack;
 use layerfs::Union;
 use layerfs::Upper;
 use layerfs::union::Change;
@@ -23,8 +23,11 @@ use crate::sandbox::Mount;
 use crate::sandbox::MountSource;
 use crate::sandbox::VolumeMount;
 use crate::sys;
+use crate::tree::HostTree;
+use crate::tree::Last;
 use crate::tree::Mounted;
 use crate::tree::MountedTree;
+use crate::tree::Tree;
 use crate::tree::UnionTree;
 use crate::volume;
 
@@ -85,6 +88,12 @@ const OURS: [&[u8]; 7] = [
     b"/etc/resolv.conf",
     b"/.dockerenv",
 ];
+
+/// The directory that most of ours are in.
+const ETC: &[u8] = b"/etc";
+
+/// The mode and the owners it has where an image has none.
+const AS_MADE: (u32, u32, u32) = (0o755, 0, 0);
 
 /// The files of ours that are mounted in a container that runs.
 const OWN_FILES: [(&str, &[u8]); 2] = [
@@ -183,6 +192,16 @@ impl Engine {
     }
 
     pub(crate) fn union_of(&self, container: &Container) -> Result<Arc<Union>, ContainerError> {
+        let stack = self.stack_of(container)?;
+        let directory = self.container_dir(&container.id);
+        let union = self
+            .make_directory(&directory)
+            .and_then(|()| Upper::open(&directory.join("upper"), &directory.join("work")))
+            .and_then(|upper| Union::new(stack, Some(upper)));
+        union.map(Arc::new).map_err(ContainerError::io(directory))
+    }
+
+    fn stack_of(&self, container: &Container) -> Result<Arc<Stack>, ContainerError> {
         let layers = container
             .config
             .layers
@@ -190,13 +209,7 @@ impl Engine {
             .map(|layer| layer.parse().map(layerfs::DiffId))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| ContainerError::Invalid(error.to_string()))?;
-        let stack = self.store().stack(&layers)?;
-        let directory = self.container_dir(&container.id);
-        let union = self
-            .make_directory(&directory)
-            .and_then(|()| Upper::open(&directory.join("upper"), &directory.join("work")))
-            .and_then(|upper| Union::new(stack, Some(upper)));
-        union.map(Arc::new).map_err(ContainerError::io(directory))
+        Ok(self.store().stack(&layers)?)
     }
 
     fn make_directory(&self, directory: &std::path::Path) -> std::io::Result<()> {
@@ -239,8 +252,30 @@ impl Engine {
             },
             changes => changes?,
         };
-        hide_ours(&mut changes);
+        let is_changed = self.is_etc_changed(&container, &changes)?;
+        hide_ours(&mut changes, is_changed);
         Ok(changes)
+    }
+
+    /// Returns whether a container has given /etc another mode or owner than its image.
+    fn is_etc_changed(
+        &self,
+        container: &Container,
+        changes: &[Change],
+    ) -> Result<bool, ContainerError> {
+        if !changes.iter().any(|change| change.path == ETC) {
+            return Ok(false);
+        }
+        let image = Union::new(self.stack_of(container)?, None);
+        let image = image.map_err(ContainerError::io(self.root()))?;
+        let below = access_of(&UnionTree(Arc::new(image)));
+        let here = match self.container_tree(container.id.as_str())? {
+            ContainerTree::Running(running) => {
+                access_of(&HostTree::of_container(running.bare, running.first_user))
+            }
+            ContainerTree::Stopped(stopped) => access_of(&UnionTree(stopped.union)),
+        };
+        Ok(here.is_some_and(|here| here != below.unwrap_or(AS_MADE)))
     }
 
     fn changes_while_running(&self, container: &Container) -> Result<Vec<Change>, ContainerError> {
@@ -278,29 +313,29 @@ fn open_path(path: &Path) -> std::io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
 }
 
-/// Takes the engine's own files away, and the directories that differ only by them. Their removal is the container's.
-fn hide_ours(changes: &mut Vec<Change>) {
-    let mut touched: BTreeSet<&[u8]> = BTreeSet::new();
+/// Returns the mode and the owners of a tree's /etc, if there is one.
+fn access_of<T: Tree>(tree: &T) -> Option<(u32, u32, u32)> {
+    let etc = tree.resolve(ETC, Last::Keep).ok()?;
+    let stat = tree.stat(&etc).ok()?;
+    Some((stat.mode, stat.uid, stat.gid))
+}
+
+/// Takes the engine's own files away, and /etc if it differs only by them. Their removal is the container's.
+fn hide_ours(changes: &mut Vec<Change>, is_etc_changed: bool) {
+    let mut is_touched = false;
     changes.retain(|change| {
         let ours = OURS.iter().find(|path| change.path == **path);
         match ours {
             Some(path) if change.kind != ChangeKind::Deleted => {
-                if path.starts_with(b"/etc/") {
-                    touched.insert(b"/etc");
-                }
+                is_touched |= path.starts_with(b"/etc/");
                 false
             }
             _ => true,
         }
     });
-    for directory in touched {
-        let inside = [directory, b"/"].concat();
-        if !changes
-            .iter()
-            .any(|change| change.path.starts_with(&inside))
-        {
-            changes.retain(|change| change.path != directory);
-        }
+    let mut paths = changes.iter().map(|change| &change.path);
+    if is_touched && !is_etc_changed && !paths.any(|path| path.starts_with(b"/etc/")) {
+        changes.retain(|change| change.path != ETC);
     }
 }
 
@@ -321,14 +356,20 @@ mod tests {
             change(ChangeKind::Added, "/etc/hosts"),
             change(ChangeKind::Added, "/new"),
         ];
-        hide_ours(&mut changes);
+        hide_ours(&mut changes, false);
         assert_eq!(changes, [change(ChangeKind::Added, "/new")]);
         let mut changes = vec![
             change(ChangeKind::Modified, "/etc"),
             change(ChangeKind::Deleted, "/etc/hostname"),
             change(ChangeKind::Modified, "/etc/hosts"),
         ];
-        hide_ours(&mut changes);
+        hide_ours(&mut changes, false);
         assert_eq!(changes.len(), 2);
+        let mut changes = vec![
+            change(ChangeKind::Modified, "/etc"),
+            change(ChangeKind::Modified, "/etc/hostname"),
+        ];
+        hide_ours(&mut changes, true);
+        assert_eq!(changes, [change(ChangeKind::Modified, "/etc")]);
     }
 }

@@ -26,6 +26,8 @@ pub struct ImageFilter {
     pub since: Option<String>,
     /// Labels, `key` or `key=value`, all of which must be there.
     pub labels: Vec<String>,
+    /// Labels, none of which may be there.
+    pub without_labels: Vec<String>,
     /// Only images made before this time.
     pub until: Option<Timestamp>,
 }
@@ -61,6 +63,15 @@ impl ImageFilter {
         Ok(())
     }
 
+    /// Adds a `key=value` of a prune, which knows labels that must not be there (`label!=...`) too.
+    pub fn add_of_prune(&mut self, filter: &str) -> Result<(), ImageError> {
+        match filter.split_once("!=") {
+            Some(("label", value)) => self.without_labels.push(value.to_owned()),
+            _ => self.add(filter)?,
+        }
+        Ok(())
+    }
+
     /// Returns whether an image's labels and name state fit.
     fn fits(&self, image: &Image) -> bool {
         let labels = image.config.labels_of_config();
@@ -72,6 +83,7 @@ impl ImageFilter {
         self.dangling
             .is_none_or(|wanted| wanted == image.is_dangling())
             && self.labels.iter().all(has_label)
+            && !self.without_labels.iter().any(has_label)
             && self
                 .until
                 .is_none_or(|until| image.created_at().is_some_and(|created| created < until))

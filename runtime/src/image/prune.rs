@@ -41,6 +41,7 @@ impl Engine {
             }
         }
         pruned.freed = self.sweep()?;
+        self.emit_prune("image", pruned.freed);
         Ok(pruned)
     }
 }

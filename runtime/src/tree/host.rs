@@ -32,6 +32,14 @@ use crate::sandbox::USERS;
 /// The largest value of an attribute, `xattr(7)`.
 const LARGEST_XATTR: usize = 64 << 10;
 
+/// The filesystems whose files have no size before they are read, `<linux/magic.h>`.
+const GENERATED: [rustix::fs::FsWord; 4] = [
+    rustix::fs::PROC_SUPER_MAGIC,
+    libc::SYSFS_MAGIC,
+    libc::CGROUP_SUPER_MAGIC,
+    libc::CGROUP2_SUPER_MAGIC,
+];
+
 /// A directory of the host's, or a container's root, and all below.
 #[derive(Debug)]
 pub(crate) struct HostTree {
@@ -240,6 +248,12 @@ impl Tree for HostTree {
             }
         }
         Ok(xattrs)
+    }
+
+    fn is_generated(&self, node: &OwnedFd) -> io::Result<bool> {
+        let kind = rustix::fs::fstatfs(node)?.f_type;
+        // A directory of the image's is beneath those that are closed.
+        Ok(GENERATED.contains(&kind) && !self.closed.contains(&self.stat(node)?.identity))
     }
 
     fn read(&self, file: &OwnedFd) -> io::Result<Box<dyn Read + Send + '_>> {

@@ -223,6 +223,13 @@ impl Tree for MountedTree {
         }
     }
 
+    fn is_generated(&self, node: &Node) -> io::Result<bool> {
+        match &node.at {
+            At::Union(node) => self.union.is_generated(node),
+            At::Mount(mount, node) => self.host(*mount).is_generated(node),
+        }
+    }
+
     fn read(&self, file: &Node) -> io::Result<Box<dyn Read + Send + '_>> {
         match &file.at {
             At::Union(node) => self.union.read(node),

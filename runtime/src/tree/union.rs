@@ -131,6 +131,10 @@ impl Tree for UnionTree {
         values.collect()
     }
 
+    fn is_generated(&self, _node: &Held) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn read(&self, file: &Held) -> io::Result<Box<dyn Read + Send + '_>> {
         let opened = self.0.open(file.ino, libc::O_RDONLY, Access::PLAIN)?;
         Ok(Box::new(Reader {

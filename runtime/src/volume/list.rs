@@ -122,6 +122,7 @@ impl Engine {
                 pruned.freed += size;
             }
         }
+        self.emit_prune("volume", pruned.freed);
         Ok(pruned)
     }
 

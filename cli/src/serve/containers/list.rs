@@ -97,7 +97,7 @@ fn lasting(engine: &Engine, container: &Container) -> Value {
     json!({
         "Id": container.id.as_str(),
         "Names": [format!("/{}", container.name)],
-        "Image": config.image,
+        "Image": engine.image_name_of(container),
         "ImageID": config.image_id,
         "Command": command_words(&config.arguments()),
         "Created": container.created.as_second(),
