@@ -1252,3 +1252,34 @@ fn scripts_find_ports_scale_services_and_start_without_files() {
         .fails(1, "unknown command: \"ply compose nosuch\"");
     situation.compose(&["down"]).ok();
 }
+
+#[test]
+fn commands_have_a_terminal_where_there_is_one_unless_they_are_to_have_none() {
+    let situation = Situation::new(&[("compose.yaml", &format!("services:\n  a:\n    {IDLE}"))]);
+    situation.compose(&["up", "-d"]).ok();
+    let script = "test -t 1 && echo term\\inal || echo pi\\pe";
+    let verbs: [&[&str]; 2] = [&["exec"], &["run", "--rm"]];
+    for verb in verbs {
+        for (flags, said) in [
+            (&["-it"][..], "terminal"),
+            (&["-i", "-t"], "terminal"),
+            (&[], "terminal"),
+            (&["-T"], "pipe"),
+            (&["--no-TTY"], "pipe"),
+            (&["--tty=false", "--interactive=false"], "pipe"),
+        ] {
+            let command = [verb, flags, &["a", "sh", "-c", script]].concat();
+            let mut terminal = tests::Terminal::new(24, 80);
+            let mut compose = situation
+                .ply
+                .command(&[&["compose"], &command[..]].concat());
+            let mut child = terminal.spawn(compose.current_dir(situation.ply.path("app")));
+            terminal.type_in("", said);
+            assert!(child.wait().expect("it ends").success(), "{command:?}");
+            // From a script there is none.
+            let piped = situation.compose(&command);
+            assert_eq!(piped.ok(), "pipe", "{command:?}");
+        }
+    }
+    situation.compose(&["down"]).ok();
+}

@@ -59,7 +59,7 @@ pub(super) struct Args {
     #[arg(long)]
     no_deps: bool,
     /// Give the command no terminal
-    #[arg(short = 'T', long)]
+    #[arg(short = 'T', long, alias = "no-TTY")]
     no_tty: bool,
     /// Pull the image first: `always`, `missing`, `never`
     #[arg(long, value_name = "POLICY", value_parser = ["always", "missing", "never"])]
@@ -82,6 +82,10 @@ pub(super) struct Args {
     /// Publish the service's ports
     #[arg(short = 'P', long)]
     service_ports: bool,
+    /// Give the command a terminal if there is one
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    tty: bool,
     /// Answer to the service's name and aliases on its networks
     #[arg(long)]
     use_aliases: bool,
@@ -119,7 +123,8 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
         return Err(CommandError::with_code(125, words));
     }
     let mut project = access.project(std::slice::from_ref(&name))?;
-    let tty = !args.no_tty
+    let tty = args.tty
+        && !args.no_tty
         && !args.detach
         && terminal::stdout_is_terminal()
         && terminal::stdin_is_terminal();
