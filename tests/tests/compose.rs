@@ -1283,3 +1283,267 @@ fn commands_have_a_terminal_where_there_is_one_unless_they_are_to_have_none() {
     }
     situation.compose(&["down"]).ok();
 }
+
+/// What a command has written so far, to a file, and the command.
+struct Running {
+    child: std::process::Child,
+    said: std::path::PathBuf,
+}
+
+impl Situation {
+    /// Starts `ply compose` in the project's directory.
+    fn start(&self, arguments: &[&str]) -> Running {
+        let said = self.ply.path("said");
+        let file = fs::File::create(&said).expect("a file");
+        let mut command = self.ply.command(&[&["compose"], arguments].concat());
+        command
+            .current_dir(self.ply.path("app"))
+            .stdout(file.try_clone().expect("a file"))
+            .stderr(file);
+        let child = tests::interruptible(&mut command)
+            .spawn()
+            .expect("ply runs");
+        Running { child, said }
+    }
+
+    fn status(&self, name: &str) -> String {
+        self.ply.inspect(name, "{{.State.Status}}")
+    }
+}
+
+impl Running {
+    fn said(&self) -> String {
+        fs::read_to_string(&self.said).expect("a file")
+    }
+
+    #[track_caller]
+    fn says(&self, words: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.said().contains(words) {
+            assert!(
+                Instant::now() < deadline,
+                "{words:?} is not in {}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn interrupt(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    }
+
+    fn code(mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+#[test]
+fn the_code_of_the_service_that_is_asked_for_is_its_own_whoever_ends_first() {
+    let file = |job: &str, app: &str| {
+        format!(
+            "services:\n  app:\n    {app}    depends_on: {{job: {{condition: service_completed_successfully}}}}\n  job: {{image: busybox, command: {job}}}\n  other: {{image: busybox, command: 'true'}}\n"
+        )
+    };
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!("services:\n  app:\n    {IDLE}  other: {{image: busybox, command: sleep 0.2}}\n"),
+    )]);
+    for _ in 0..3 {
+        let up = situation.compose(&["up", "--exit-code-from", "app"]);
+        assert_eq!(up.code, 143, "{up:?}");
+        assert!(up.out.contains("app-1 exited with code 143\n"), "{up:?}");
+        situation.compose(&["down"]).ok();
+    }
+    // What others wait for may end.
+    situation.write(
+        "compose.yaml",
+        &file("sleep 0.1", "image: busybox\n    command: sh -c 'exit 4'\n")
+            .replace("'true'", "sleep 1000"),
+    );
+    let up = situation.compose(&["up", "-t", "0", "--exit-code-from", "app"]);
+    assert_eq!(up.code, 4, "{up:?}");
+    situation.compose(&["down"]).ok();
+    for (job, words) in [
+        (
+            "'false'",
+            "service \"job\" didn't complete successfully: exit 1",
+        ),
+        ("nosuchcmd", "\"nosuchcmd\""),
+    ] {
+        for flags in [
+            &["--exit-code-from", "app"][..],
+            &["--abort-on-container-exit"],
+            &["--abort-on-container-failure"],
+            &[],
+        ] {
+            situation.write("compose.yaml", &file(job, IDLE));
+            for _ in 0..3 {
+                let up = situation.compose(&[&["up"], flags].concat());
+                up.fails(1, words);
+                assert_eq!(situation.status("app-app-1"), "created", "{up:?}");
+                situation.compose(&["down"]).ok();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wait_tells_of_what_does_not_stay_up() {
+    let file = |service: &str| {
+        format!("services:\n  idle:\n    {IDLE}  x:\n    image: busybox\n    init: true\n{service}")
+    };
+    let situation = Situation::new(&[("compose.yaml", &file("    command: sleep 1000\n"))]);
+    situation.compose(&["up", "--wait"]).ok();
+    situation.compose(&["up", "--wait"]).ok();
+    situation.compose(&["down"]).ok();
+    for (service, code) in [
+        ("    command: sh -c 'exit 7'\n", 7),
+        ("    command: sh -c 'sleep 0.2; exit 3'\n", 3),
+        ("    command: 'true'\n", 0),
+        (
+            "    command: sh -c 'sleep 0.1; exit 5'\n    restart: always\n",
+            5,
+        ),
+        (
+            "    command: sh -c 'exit 6'\n    healthcheck: {test: 'true', interval: 10s}\n",
+            6,
+        ),
+    ] {
+        situation.write("compose.yaml", &file(service));
+        let words = format!("container app-x-1 exited ({code})");
+        situation.compose(&["up", "--wait"]).fails(1, &words);
+        situation.compose(&["down"]).ok();
+    }
+    // What others wait for is to complete.
+    let waits = format!(
+        "    command: 'true'\n  y:\n    {IDLE}    depends_on: {{x: {{condition: service_completed_successfully}}}}\n"
+    );
+    situation.write("compose.yaml", &file(&waits));
+    situation.compose(&["up", "--wait"]).ok();
+    situation.compose(&["down"]).ok();
+    let sick = "    command: sleep 1000\n    healthcheck: {test: 'false', interval: 100s, start_period: 100s}\n";
+    situation.write("compose.yaml", &file(sick));
+    situation
+        .compose(&["up", "--wait", "--wait-timeout", "1"])
+        .fails(1, "application not healthy after 1s");
+    let needs =
+        format!("{sick}  y:\n    {IDLE}    depends_on: {{x: {{condition: service_healthy}}}}\n");
+    situation.write("compose.yaml", &file(&needs));
+    situation
+        .compose(&["up", "--wait", "--wait-timeout", "1"])
+        .fails(1, "timeout waiting for dependencies");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn an_interrupt_leaves_what_was_not_asked_for_running() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!(
+            "services:\n  db:\n    {IDLE}  app:\n    {IDLE}    depends_on: [db]\n  job: {{image: busybox, command: 'true', depends_on: [db]}}\n"
+        ),
+    )]);
+    situation.compose(&["up", "-d", "db"]).ok();
+    let up = situation.start(&["up", "app"]);
+    eventually("app runs", || {
+        situation.compose(&["ps", "-q", "app"]).out.lines().count() == 1
+    });
+    up.interrupt();
+    assert_eq!(up.code(), Some(130));
+    assert_eq!(situation.status("app-app-1"), "exited");
+    assert_eq!(situation.status("app-db-1"), "running");
+    // Nor is it waited for.
+    let up = situation.compose(&["up", "job"]);
+    assert!(up.ok().contains("job-1 exited with code 0"), "{up:?}");
+    assert_eq!(situation.status("app-db-1"), "running");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn logs_are_followed_of_what_comes_later_too() {
+    let file = |words: &str| {
+        format!(
+            "services:\n  a:\n    image: busybox\n    init: true\n    command: sh -c 'echo {words}; sleep 1000'\n  b:\n    image: busybox\n    init: true\n    command: sh -c 'echo other; sleep 1000'\n"
+        )
+    };
+    let situation = Situation::new(&[("compose.yaml", &file("hello"))]);
+    situation.compose(&["up", "-d"]).ok();
+    for follow in [&["logs", "-f", "a"][..], &["up", "a"]] {
+        let following = situation.start(follow);
+        if follow[0] == "logs" {
+            following.says("a-1  | hello");
+        } else {
+            following.says("Attaching to a");
+        }
+        situation.compose(&["up", "-d", "--scale", "a=2"]).ok();
+        following.says("a-2  | hello");
+        situation.compose(&["up", "-d", "--scale", "a=1"]).ok();
+        following.says("a-2 exited with code 143");
+        situation.write("compose.yaml", &file("changed"));
+        situation.compose(&["up", "-d", "a"]).ok();
+        following.says("a-1  | changed");
+        situation.compose(&["restart", "a"]).ok();
+        eventually("it says it twice", || {
+            following.said().matches("a-1  | changed").count() == 2
+        });
+        situation.compose(&["stop", "a"]).ok();
+        let said = following.said();
+        assert_eq!(following.code(), Some(0), "{said}");
+        assert!(!said.contains("other"), "{said}");
+        situation.write("compose.yaml", &file("hello"));
+        situation.compose(&["up", "-d"]).ok();
+    }
+    situation.compose(&["down"]).ok();
+    assert_eq!(situation.compose(&["logs", "-f"]).ok(), "");
+}
+
+#[test]
+fn nothing_is_written_over_what_containers_say() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        "services:
+  first: {image: busybox, init: true, command: sh -c 'echo early; sleep 1000'}
+  second:
+    image: busybox
+    init: true
+    command: sh -c 'sleep 0.2; echo late; sleep 1000'
+    depends_on: [first]
+    post_start: [{command: echo hooked}]
+",
+    )]);
+    let mut terminal = tests::Terminal::new(24, 80);
+    let mut compose = situation.ply.command(&["compose", "up"]);
+    compose.current_dir(situation.ply.path("app"));
+    let mut child = terminal.spawn(tests::interruptible(&mut compose));
+    let mut screen = String::new();
+    let mut shows = |terminal: &mut tests::Terminal, words: &[&str]| {
+        for words in words {
+            if !screen.contains(words) {
+                screen += &terminal.type_in("", words);
+            }
+        }
+    };
+    shows(&mut terminal, &["early", "hooked", "late"]);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    let ends = [
+        "first-1 exited with code 143",
+        "second-1 exited with code 143",
+    ];
+    shows(&mut terminal, &ends);
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let (made, logs) = screen.split_once("Attaching to").expect("logs");
+    assert!(made.contains("\x1b[2K[+] Running"), "{screen:?}");
+    for words in ["early", "hooked", "late", "Gracefully Stopping"] {
+        assert!(logs.contains(words), "{words}: {screen:?}");
+    }
+    assert!(!logs.contains("\x1b[2K"), "{screen:?}");
+    // A hook's words stand between blocks.
+    let mut compose = situation.ply.command(&["compose", "up", "-d"]);
+    let mut child = terminal.spawn(compose.current_dir(situation.ply.path("app")));
+    let screen = terminal.type_in("", "hooked");
+    assert!(child.wait().expect("it ends").success(), "{screen:?}");
+    situation.compose(&["down"]).ok();
+}

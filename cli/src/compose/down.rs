@@ -81,7 +81,7 @@ impl Remains<'_> {
             return Ok(());
         }
         if let Some(project) = self.project {
-            hooks::run(self.engine, project, member, Moment::Stopping)
+            hooks::run(self.engine, project, member, Moment::Stopping, self.report)
                 .inspect_err(|_| self.report.failed(&id, "Error"))?;
         }
         match self.engine.stop_container(member.id(), None, timeout) {

@@ -269,5 +269,5 @@ fn start_dependencies(
     composition.ensure_resources(false)?;
     composition.converge(&dependencies, &wish)?;
     composition.start(&dependencies)?;
-    composition.wait_for_dependencies(name, &all)
+    composition.wait_for_dependencies(name, &all, None)
 }

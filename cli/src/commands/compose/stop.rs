@@ -78,7 +78,7 @@ pub(super) fn restart(args: RestartArgs, access: &Access<'_>) -> Result<ExitCode
                 return Ok(());
             }
             let run_hooks = |moment| match &project {
-                Some(project) => hooks::run(&engine, project, member, moment),
+                Some(project) => hooks::run(&engine, project, member, moment, &report),
                 None => Ok(()),
             };
             let restart = || {
