@@ -7,7 +7,7 @@
 //! On the engine a project is a [`composition::Composition`]: [`images`] brings what is missing, [`converge`] makes
 //! containers what the files say, [`start`] starts them in [`order`], [`attach`] shows them in the foreground, for which
 //! [`follow`] sees them come and go. What there is of a project is known from the labels of its containers alone
-//! ([`members`]), and [`down`] needs nothing else.
+//! ([`members`], [`labelled`]), and [`down`] needs nothing else.
 
 pub(crate) mod attach;
 pub(crate) mod built;
@@ -25,6 +25,7 @@ pub(crate) mod hooks;
 mod images;
 mod interpolate;
 mod join;
+pub(crate) mod labelled;
 pub(crate) mod labels;
 mod limits;
 mod loader;

@@ -1547,3 +1547,84 @@ fn nothing_is_written_over_what_containers_say() {
     assert!(child.wait().expect("it ends").success(), "{screen:?}");
     situation.compose(&["down"]).ok();
 }
+
+#[test]
+fn a_name_alone_means_the_project_whatever_files_are_here() {
+    let situation = Situation::new(&[
+        (
+            "compose.yaml",
+            &format!(
+                "services:\n  web:\n    {IDLE}    depends_on: {{db: {{condition: service_healthy, restart: true}}}}\n  db:\n    {IDLE}    healthcheck: {{test: 'true', interval: 0.1s}}\n    volumes: ['v:/v']\nvolumes: {{v: }}\n"
+            ),
+        ),
+        (
+            "../here/compose.yaml",
+            &format!("services:\n  web:\n    {IDLE}  more:\n    {IDLE}volumes: {{w: }}\n"),
+        ),
+    ]);
+    let named =
+        |arguments: &[&str]| situation.compose_in("here", &[&["-p", "app"], arguments].concat());
+    situation.compose(&["up", "-d"]).ok();
+    situation.compose_in("here", &["up", "-d"]).ok();
+    assert_eq!(named(&["ps", "--services"]).ok(), "db\nweb");
+    named(&["ps", "nobody"]).ok();
+    named(&["stop"]).ok();
+    assert_eq!(named(&["ps", "-q"]).ok(), "");
+    // What it depends on comes first.
+    let start = named(&["start", "web"]);
+    start.ok();
+    assert!(
+        start.err.contains("Container app-db-1  Healthy"),
+        "{start:?}"
+    );
+    assert_eq!(named(&["ps", "--services"]).ok(), "db\nweb");
+    let restart = named(&["restart", "db"]);
+    restart.ok();
+    assert!(
+        restart.err.contains("Container app-web-1  Started"),
+        "{restart:?}"
+    );
+    named(&["start", "more"]).fails(1, "no such service: more");
+    situation
+        .compose_in("here", &["-p", "nobody", "start"])
+        .fails(1, "no container found for project \"nobody\": not found");
+    named(&["down", "more"]).ok();
+    named(&["down", "-v"]).ok();
+    assert_eq!(situation.names(), ["here-more-1", "here-web-1"]);
+    let networks = situation
+        .ply
+        .run(&["network", "ls", "--format", "{{.Name}}"]);
+    assert!(!networks.ok().contains("app_"), "{networks:?}");
+    assert_eq!(situation.ply.run(&["volume", "ls", "-q"]).ok(), "");
+    // Files that are named count.
+    named(&["-f", "compose.yaml", "ps", "nobody"]).fails(1, "no such service: nobody");
+    situation.compose_in("here", &["down"]).ok();
+}
+
+#[test]
+fn a_start_begins_with_what_is_depended_on_and_can_wait() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!(
+            "services:\n  app:\n    {IDLE}    depends_on: [db]\n  db:\n    {IDLE}  apart:\n    {IDLE}  short: {{image: busybox, command: sh -c 'exit 3'}}\n"
+        ),
+    )]);
+    situation
+        .compose(&["start"])
+        .fails(1, "has no container to start");
+    situation.compose(&["create"]).ok();
+    let start = situation.compose(&["start", "app"]);
+    start.ok();
+    let position = |words: &str| start.err.find(words).unwrap_or_else(|| panic!("{start:?}"));
+    assert!(position("app-db-1  Started") < position("app-app-1  Starting"));
+    assert_eq!(situation.compose(&["ps", "--services"]).ok(), "app\ndb");
+    let start = situation.compose(&["start", "--wait", "--wait-timeout", "30", "apart"]);
+    assert!(
+        start.err.contains("Container app-apart-1  Healthy"),
+        "{start:?}"
+    );
+    situation
+        .compose(&["start", "--wait", "short"])
+        .fails(1, "container app-short-1 exited (3)");
+    situation.compose(&["down"]).ok();
+}

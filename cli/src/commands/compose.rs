@@ -227,12 +227,25 @@ impl Access<'_> {
             .map_err(CommandError::failed)
     }
 
-    /// Returns the project's name, and the project if its files are there; a name that is given is enough.
+    /// Returns the project's name, and the project unless its name is all that is given: files that happen to be here
+    /// may be another's.
     fn name(&self) -> Result<(String, Option<Project>), CommandError> {
+        self.named_project(&[])
+    }
+
+    /// As [`Access::name`]; the services are wanted whatever their profiles.
+    fn named_project(
+        &self,
+        services: &[String],
+    ) -> Result<(String, Option<Project>), CommandError> {
         let place = Place::find(&self.options).map_err(CommandError::failed)?;
         let is_named = place.is_named(&self.options);
         let name = place.name(&self.options).map_err(CommandError::failed)?;
-        match place.load(&self.options, &[]) {
+        let asked = self.options.name.as_deref().unwrap_or_default();
+        if !asked.is_empty() && self.options.files.is_empty() {
+            return Ok((name, None));
+        }
+        match place.load(&self.options, services) {
             Ok(project) => Ok((name, Some(project))),
             Err(LoadError::NoFile) if is_named => Ok((name, None)),
             Err(error) => Err(CommandError::failed(error)),
