@@ -1628,3 +1628,39 @@ fn a_start_begins_with_what_is_depended_on_and_can_wait() {
         .fails(1, "container app-short-1 exited (3)");
     situation.compose(&["down"]).ok();
 }
+
+#[test]
+fn files_are_copied_to_all_containers_of_a_service_and_from_the_first() {
+    let situation = Situation::new(&[
+        ("compose.yaml", &format!("services:\n  a:\n    {IDLE}")),
+        ("file", "content"),
+    ]);
+    situation.compose(&["up", "-d", "--scale", "a=3"]).ok();
+    let has = |index: &str, path: &str| {
+        let test = ["exec", "-T", "--index", index, "a", "test", "-e", path];
+        situation.compose(&test).code == 0
+    };
+    situation.compose(&["cp", "file", "a:/all"]).ok();
+    situation
+        .compose(&["cp", "--index", "2", "file", "a:/one"])
+        .ok();
+    for index in ["1", "2", "3"] {
+        assert!(has(index, "/all"), "{index}");
+        assert_eq!(has(index, "/one"), index == "2", "{index}");
+    }
+    situation.compose(&["cp", "a:/all", "back"]).ok();
+    assert_eq!(
+        fs::read_to_string(situation.ply.path("app/back")).expect("a file"),
+        "content"
+    );
+    situation
+        .compose(&["cp", "a:/one", "none"])
+        .fails(1, "/one");
+    situation
+        .compose(&["cp", "--index", "2", "a:/one", "from2"])
+        .ok();
+    situation
+        .compose(&["cp", "--index", "7", "file", "a:/x"])
+        .fails(1, "is not running container #7");
+    situation.compose(&["down"]).ok();
+}
