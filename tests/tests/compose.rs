@@ -1664,3 +1664,103 @@ fn files_are_copied_to_all_containers_of_a_service_and_from_the_first() {
         .fails(1, "is not running container #7");
     situation.compose(&["down"]).ok();
 }
+
+#[test]
+fn what_scripts_write_for_compose_is_understood() {
+    let situation = Situation::new(&[
+        (
+            "compose.yaml",
+            &format!(
+                "services:\n  a:\n    {IDLE}  b: {{build: {{dockerfile_inline: FROM busybox}}, command: 'true'}}\n"
+            ),
+        ),
+        ("variables", "FROM_FILE=file\nBOTH=file\n"),
+    ]);
+    let version = situation.compose(&["version"]).ok().to_owned();
+    assert_eq!(situation.compose(&["--version"]).ok(), version);
+    assert_eq!(situation.compose(&["-v"]).ok(), version);
+    let flags = [
+        "build",
+        "--progress",
+        "plain",
+        "-m",
+        "1g",
+        "--builder",
+        "default",
+        "--provenance=false",
+        "--sbom",
+        "false",
+        "--compress",
+        "--force-rm",
+        "--no-rm",
+        "--parallel",
+        "b",
+    ];
+    situation.compose(&flags).ok();
+    let up = situation.compose(&["up", "--dry-run", "-d", "--menu=false"]);
+    up.ok();
+    assert!(
+        up.err
+            .contains("DRY-RUN MODE -  Container app-a-1  Created"),
+        "{up:?}"
+    );
+    assert!(situation.names().is_empty());
+    let up = situation.compose(&["--no-ansi", "--verbose", "up", "-d", "a"]);
+    up.ok();
+    assert!(up.err.contains("'--no-ansi' is DEPRECATED"), "{up:?}");
+    situation.compose(&["down", "--dry-run"]).ok();
+    assert_eq!(situation.names(), ["app-a-1"]);
+    let said = situation.compose(&[
+        "run",
+        "--rm",
+        "-T",
+        "--env-from-file",
+        "variables",
+        "-e",
+        "BOTH=line",
+        "--volumes",
+        "/v",
+        "a",
+        "sh",
+        "-c",
+        "echo $FROM_FILE $BOTH; test -d /v",
+    ]);
+    assert_eq!(said.ok(), "file line");
+    situation
+        .compose(&["exec", "-T", "a", "touch", "/made"])
+        .ok();
+    situation
+        .compose(&["commit", "-m", "made", "a", "made:1"])
+        .ok();
+    situation
+        .ply
+        .run(&["run", "--rm", "made:1", "test", "-e", "/made"])
+        .ok();
+    situation.compose(&["export", "-o", "a.tar", "a"]).ok();
+    let tar = situation.ply.path("app/a.tar");
+    let listed = tests::must("tar", &["-tf", &tar.to_string_lossy()]);
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.trim_start_matches("./") == "made")
+    );
+    situation
+        .compose(&["export", "nobody"])
+        .fails(1, "no such service: nobody");
+    assert_eq!(
+        situation.compose(&["convert"]).ok(),
+        situation.compose(&["config"]).ok()
+    );
+    let help = situation.compose(&["help", "up"]);
+    assert!(
+        help.ok().contains("ply compose up [OPTIONS] [SERVICE]..."),
+        "{help:?}"
+    );
+    situation
+        .compose(&["-p", "x"])
+        .fails(1, "See 'ply compose --help'");
+    situation.compose(&["rm", "-fsa"]).ok();
+    situation
+        .compose(&["down", "--volume", "--rmi", "local"])
+        .ok();
+}

@@ -2,6 +2,7 @@
 
 mod attach;
 mod build;
+mod commit;
 mod config;
 mod containers;
 mod cp;
@@ -9,6 +10,7 @@ mod create;
 mod down;
 mod events;
 mod exec;
+mod export;
 mod images;
 mod logs;
 mod ls;
@@ -49,7 +51,7 @@ use crate::context::Context;
 
 /// Define and run applications of several containers
 #[derive(Debug, ClapArgs)]
-#[command(disable_help_subcommand = true, next_display_order = None)]
+#[command(arg_required_else_help = true, next_display_order = None)]
 pub(crate) struct Args {
     /// Keep resources that no service uses
     #[arg(long)]
@@ -61,7 +63,7 @@ pub(crate) struct Args {
     #[arg(long)]
     compatibility: bool,
     /// Tell the steps but take none
-    #[arg(long)]
+    #[arg(long, global = true)]
     dry_run: bool,
     /// Read variables from a file instead of `.env`
     #[arg(long, value_name = "FILE")]
@@ -69,6 +71,9 @@ pub(crate) struct Args {
     /// Compose file; several are put over one another
     #[arg(short, long, value_name = "FILE")]
     file: Vec<PathBuf>,
+    /// What `--ansi never` was once called
+    #[arg(long, hide = true)]
+    no_ansi: bool,
     /// Do no more than so many things at once; -1 is no limit
     #[arg(
         long,
@@ -86,25 +91,34 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STYLE", default_value = "auto")]
     progress: String,
     /// Where relative paths begin instead of at the first file's directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", alias = "workdir")]
     project_directory: Option<PathBuf>,
     /// The project's name
     #[arg(short, long, value_name = "NAME")]
     project_name: Option<String>,
+    /// For Compose's sake: there is no more to be told
+    #[arg(long, hide = true)]
+    verbose: bool,
+    /// Show the version
+    #[arg(short, long, hide = true)]
+    version: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Attach(attach::Args),
     Build(build::Args),
+    Commit(commit::Args),
+    #[command(alias = "convert")]
     Config(config::Args),
     Cp(cp::Args),
     Create(create::Args),
     Down(down::Args),
     Events(events::Args),
     Exec(exec::Args),
+    Export(export::Args),
     Images(images::Args),
     Kill(containers::KillArgs),
     Logs(logs::Args),
@@ -130,18 +144,34 @@ enum Command {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let command = match args.command {
+        _ if args.version => return version::run(version::Args::default()),
+        Some(command) => command,
+        None => {
+            return Err(CommandError::failed(
+                "no command is given.\nSee 'ply compose --help'",
+            ));
+        }
+    };
+    let (ansi, progress) = styles(args.ansi, args.no_ansi, args.progress, &command)?;
     if let Ok(number) = usize::try_from(args.parallel)
         && number > 0
     {
         order::limit(number);
     }
     let is_refused = matches!(
-        args.command,
-        Command::Attach(_) | Command::Cp(_) | Command::Exec(_) | Command::Push(_) | Command::Run(_)
+        command,
+        Command::Attach(_)
+            | Command::Commit(_)
+            | Command::Cp(_)
+            | Command::Exec(_)
+            | Command::Export(_)
+            | Command::Push(_)
+            | Command::Run(_)
     );
     if args.dry_run && is_refused {
         return Err(CommandError::failed(
-            "--dry-run: there is nothing to tell of attach, cp, exec, push and run but what they do",
+            "--dry-run: there is nothing to tell of attach, commit, cp, exec, export, push and run but what they do",
         ));
     }
     let access = Access {
@@ -156,22 +186,21 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
             compatible: args.compatibility,
         },
         is_dry_run: args.dry_run,
-        progress: match args.ansi.as_str() {
-            "never" if args.progress == "auto" => "plain".to_owned(),
-            _ => args.progress,
-        },
-        has_colours: args.ansi != "never",
+        progress,
+        has_colours: ansi != "never",
         context,
     };
-    match args.command {
+    match command {
         Command::Attach(args) => attach::run(args, &access),
         Command::Build(args) => build::run(args, &access),
+        Command::Commit(args) => commit::run(args, &access),
         Command::Config(args) => config::run(args, &access),
         Command::Cp(args) => cp::run(args, &access),
         Command::Create(args) => create::run(args, &access),
         Command::Down(args) => down::run(args, &access),
         Command::Events(args) => events::run(args, &access),
         Command::Exec(args) => exec::run(args, &access),
+        Command::Export(args) => export::run(args, &access),
         Command::Images(args) => images::run(args, &access),
         Command::Kill(args) => containers::kill(args, &access),
         Command::Logs(args) => logs::run(args, &access),
@@ -195,6 +224,33 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         Command::Volumes(args) => volumes::run(args, &access),
         Command::Wait(args) => wait::run(args, &access),
     }
+}
+
+/// Returns when colours are used and how steps are told.
+fn styles(
+    mut ansi: String,
+    no_ansi: bool,
+    mut progress: String,
+    command: &Command,
+) -> Result<(String, String), CommandError> {
+    if no_ansi {
+        if ansi != "auto" {
+            return Err(CommandError::failed(
+                "cannot specify DEPRECATED \"--no-ansi\" and \"--ansi\". Please use only \"--ansi\"",
+            ));
+        }
+        eprintln!("option '--no-ansi' is DEPRECATED ! Please use '--ansi' instead.");
+        ansi = "never".to_owned();
+    }
+    if let Command::Build(build) = command
+        && let Some(own) = build.progress()
+    {
+        progress = own.to_owned();
+    }
+    if ansi == "never" && progress == "auto" {
+        progress = "plain".to_owned();
+    }
+    Ok((ansi, progress))
 }
 
 /// How a verb comes to its project.

@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
     timeout: Option<i64>,
     /// Remove the project's volumes, and anonymous ones
-    #[arg(short, long)]
+    #[arg(short, long, alias = "volume")]
     volumes: bool,
     /// Only these services' containers
     #[arg(value_name = "SERVICE")]

@@ -1,6 +1,7 @@
 //! `ply compose run`
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
@@ -45,12 +46,15 @@ pub(super) struct Args {
     /// Set an environment variable; without a value, to ours
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_from_file: Vec<PathBuf>,
     /// Pass standard input on
     #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set)]
     interactive: bool,
     /// Labels
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    #[arg(short, long, value_name = "NAME=VALUE", alias = "labels")]
     label: Vec<String>,
     /// The container's name
     #[arg(long, value_name = "NAME")]
@@ -93,7 +97,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
     /// Mount a host's path or a volume
-    #[arg(short, long, value_name = "VOLUME")]
+    #[arg(short, long, value_name = "VOLUME", alias = "volumes")]
     volume: Vec<String>,
     /// Directory the command starts in
     #[arg(short, long, value_name = "DIR")]
@@ -210,7 +214,7 @@ fn change(project: &mut Project, name: &str, args: &Args, tty: bool) -> Result<(
             service.command = None;
         }
     }
-    for variable in environment(&[], &args.env)? {
+    for variable in environment(&args.env_from_file, &args.env)? {
         let (name, value) = match variable.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (variable, None),

@@ -41,6 +41,9 @@ pub(super) struct Args {
     /// End with this service's exit code
     #[arg(long, value_name = "SERVICE")]
     exit_code_from: Option<String>,
+    /// For Compose's sake: there is no menu
+    #[arg(long, hide = true)]
+    menu: bool,
     /// Do not show these services' output
     #[arg(long, value_name = "SERVICE")]
     no_attach: Vec<String>,
