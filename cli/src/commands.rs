@@ -122,7 +122,7 @@ enum Command {
     #[command(visible_alias = "buildx")]
     Builder(builder::Args),
     Commit(commit::Args),
-    Compose(compose::Args),
+    Compose(Box<compose::Args>),
     Container(container::Args),
     Cp(cp::Args),
     Create(Box<create::Args>),
@@ -186,7 +186,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Builder(args) => builder::run(args, &context),
         Command::Attach(args) => attach::run(args, &context),
         Command::Commit(args) => commit::run(args, &context),
-        Command::Compose(args) => compose::run(args, &context),
+        Command::Compose(args) => compose::run(*args, &context),
         Command::Container(args) => container::run(args, &context),
         Command::Create(args) => create::run(*args, &context),
         Command::Cp(args) => cp::run(args, &context),

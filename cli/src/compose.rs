@@ -5,8 +5,9 @@
 //! result, [`model`] is what it decodes to, [`check`] looks at the whole.
 //!
 //! On the engine a project is a [`composition::Composition`]: [`images`] brings what is missing, [`converge`] makes
-//! containers what the files say, [`start`] starts them in [`order`], [`attach`] shows them in the foreground. What there
-//! is of a project is known from the labels of its containers alone ([`members`]), and [`down`] needs nothing else.
+//! containers what the files say, [`start`] starts them in [`order`], [`attach`] shows them in the foreground, for which
+//! [`follow`] sees them come and go. What there is of a project is known from the labels of its containers alone
+//! ([`members`], [`labelled`]), and [`down`] needs nothing else.
 
 pub(crate) mod attach;
 pub(crate) mod built;
@@ -18,11 +19,13 @@ mod dotenv;
 pub(crate) mod down;
 pub(crate) mod environment;
 mod files;
+pub(crate) mod follow;
 mod foreign;
 pub(crate) mod hooks;
 mod images;
 pub(crate) mod interpolate;
 mod join;
+pub(crate) mod labelled;
 pub(crate) mod labels;
 mod limits;
 mod loader;

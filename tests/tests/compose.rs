@@ -1307,3 +1307,515 @@ fn scripts_find_ports_scale_services_and_start_without_files() {
         .fails(1, "unknown command: \"ply compose nosuch\"");
     situation.compose(&["down"]).ok();
 }
+
+#[test]
+fn commands_have_a_terminal_where_there_is_one_unless_they_are_to_have_none() {
+    let situation = Situation::new(&[("compose.yaml", &format!("services:\n  a:\n    {IDLE}"))]);
+    situation.compose(&["up", "-d"]).ok();
+    let script = "test -t 1 && echo term\\inal || echo pi\\pe";
+    let verbs: [&[&str]; 2] = [&["exec"], &["run", "--rm"]];
+    for verb in verbs {
+        for (flags, said) in [
+            (&["-it"][..], "terminal"),
+            (&["-i", "-t"], "terminal"),
+            (&[], "terminal"),
+            (&["-T"], "pipe"),
+            (&["--no-TTY"], "pipe"),
+            (&["--tty=false", "--interactive=false"], "pipe"),
+        ] {
+            let command = [verb, flags, &["a", "sh", "-c", script]].concat();
+            let mut terminal = tests::Terminal::new(24, 80);
+            let mut compose = situation
+                .ply
+                .command(&[&["compose"], &command[..]].concat());
+            let mut child = terminal.spawn(compose.current_dir(situation.ply.path("app")));
+            terminal.type_in("", said);
+            assert!(child.wait().expect("it ends").success(), "{command:?}");
+            // From a script there is none.
+            let piped = situation.compose(&command);
+            assert_eq!(piped.ok(), "pipe", "{command:?}");
+        }
+    }
+    situation.compose(&["down"]).ok();
+}
+
+/// What a command has written so far, to a file, and the command.
+struct Running {
+    child: std::process::Child,
+    said: std::path::PathBuf,
+}
+
+impl Situation {
+    /// Starts `ply compose` in the project's directory.
+    fn start(&self, arguments: &[&str]) -> Running {
+        let said = self.ply.path("said");
+        let file = fs::File::create(&said).expect("a file");
+        let mut command = self.ply.command(&[&["compose"], arguments].concat());
+        command
+            .current_dir(self.ply.path("app"))
+            .stdout(file.try_clone().expect("a file"))
+            .stderr(file);
+        let child = tests::interruptible(&mut command)
+            .spawn()
+            .expect("ply runs");
+        Running { child, said }
+    }
+
+    fn status(&self, name: &str) -> String {
+        self.ply.inspect(name, "{{.State.Status}}")
+    }
+}
+
+impl Running {
+    fn said(&self) -> String {
+        fs::read_to_string(&self.said).expect("a file")
+    }
+
+    #[track_caller]
+    fn says(&self, words: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.said().contains(words) {
+            assert!(
+                Instant::now() < deadline,
+                "{words:?} is not in {}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn interrupt(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    }
+
+    fn code(mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+#[test]
+fn the_code_of_the_service_that_is_asked_for_is_its_own_whoever_ends_first() {
+    let file = |job: &str, app: &str| {
+        format!(
+            "services:\n  app:\n    {app}    depends_on: {{job: {{condition: service_completed_successfully}}}}\n  job: {{image: busybox, command: {job}}}\n  other: {{image: busybox, command: 'true'}}\n"
+        )
+    };
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!("services:\n  app:\n    {IDLE}  other: {{image: busybox, command: sleep 0.2}}\n"),
+    )]);
+    for _ in 0..3 {
+        let up = situation.compose(&["up", "--exit-code-from", "app"]);
+        assert_eq!(up.code, 143, "{up:?}");
+        assert!(up.out.contains("app-1 exited with code 143\n"), "{up:?}");
+        situation.compose(&["down"]).ok();
+    }
+    // What others wait for may end.
+    situation.write(
+        "compose.yaml",
+        &file("sleep 0.1", "image: busybox\n    command: sh -c 'exit 4'\n")
+            .replace("'true'", "sleep 1000"),
+    );
+    let up = situation.compose(&["up", "-t", "0", "--exit-code-from", "app"]);
+    assert_eq!(up.code, 4, "{up:?}");
+    situation.compose(&["down"]).ok();
+    for (job, words) in [
+        (
+            "'false'",
+            "service \"job\" didn't complete successfully: exit 1",
+        ),
+        ("nosuchcmd", "\"nosuchcmd\""),
+    ] {
+        for flags in [
+            &["--exit-code-from", "app"][..],
+            &["--abort-on-container-exit"],
+            &["--abort-on-container-failure"],
+            &[],
+        ] {
+            situation.write("compose.yaml", &file(job, IDLE));
+            for _ in 0..3 {
+                let up = situation.compose(&[&["up"], flags].concat());
+                up.fails(1, words);
+                assert_eq!(situation.status("app-app-1"), "created", "{up:?}");
+                situation.compose(&["down"]).ok();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wait_tells_of_what_does_not_stay_up() {
+    let file = |service: &str| {
+        format!("services:\n  idle:\n    {IDLE}  x:\n    image: busybox\n    init: true\n{service}")
+    };
+    let situation = Situation::new(&[("compose.yaml", &file("    command: sleep 1000\n"))]);
+    situation.compose(&["up", "--wait"]).ok();
+    situation.compose(&["up", "--wait"]).ok();
+    situation.compose(&["down"]).ok();
+    for (service, code) in [
+        ("    command: sh -c 'exit 7'\n", 7),
+        ("    command: sh -c 'sleep 0.2; exit 3'\n", 3),
+        ("    command: 'true'\n", 0),
+        (
+            "    command: sh -c 'sleep 0.1; exit 5'\n    restart: always\n",
+            5,
+        ),
+        (
+            "    command: sh -c 'exit 6'\n    healthcheck: {test: 'true', interval: 10s}\n",
+            6,
+        ),
+    ] {
+        situation.write("compose.yaml", &file(service));
+        let words = format!("container app-x-1 exited ({code})");
+        situation.compose(&["up", "--wait"]).fails(1, &words);
+        situation.compose(&["down"]).ok();
+    }
+    // What others wait for is to complete.
+    let waits = format!(
+        "    command: 'true'\n  y:\n    {IDLE}    depends_on: {{x: {{condition: service_completed_successfully}}}}\n"
+    );
+    situation.write("compose.yaml", &file(&waits));
+    situation.compose(&["up", "--wait"]).ok();
+    situation.compose(&["down"]).ok();
+    let sick = "    command: sleep 1000\n    healthcheck: {test: 'false', interval: 100s, start_period: 100s}\n";
+    situation.write("compose.yaml", &file(sick));
+    situation
+        .compose(&["up", "--wait", "--wait-timeout", "1"])
+        .fails(1, "application not healthy after 1s");
+    let needs =
+        format!("{sick}  y:\n    {IDLE}    depends_on: {{x: {{condition: service_healthy}}}}\n");
+    situation.write("compose.yaml", &file(&needs));
+    situation
+        .compose(&["up", "--wait", "--wait-timeout", "1"])
+        .fails(1, "timeout waiting for dependencies");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn an_interrupt_leaves_what_was_not_asked_for_running() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!(
+            "services:\n  db:\n    {IDLE}  app:\n    {IDLE}    depends_on: [db]\n  job: {{image: busybox, command: 'true', depends_on: [db]}}\n"
+        ),
+    )]);
+    situation.compose(&["up", "-d", "db"]).ok();
+    let up = situation.start(&["up", "app"]);
+    eventually("app runs", || {
+        situation.compose(&["ps", "-q", "app"]).out.lines().count() == 1
+    });
+    up.interrupt();
+    assert_eq!(up.code(), Some(130));
+    assert_eq!(situation.status("app-app-1"), "exited");
+    assert_eq!(situation.status("app-db-1"), "running");
+    // Nor is it waited for.
+    let up = situation.compose(&["up", "job"]);
+    assert!(up.ok().contains("job-1 exited with code 0"), "{up:?}");
+    assert_eq!(situation.status("app-db-1"), "running");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn logs_are_followed_of_what_comes_later_too() {
+    let file = |words: &str| {
+        format!(
+            "services:\n  a:\n    image: busybox\n    init: true\n    command: sh -c 'echo {words}; sleep 1000'\n  b:\n    image: busybox\n    init: true\n    command: sh -c 'echo other; sleep 1000'\n"
+        )
+    };
+    let situation = Situation::new(&[("compose.yaml", &file("hello"))]);
+    situation.compose(&["up", "-d"]).ok();
+    for follow in [&["logs", "-f", "a"][..], &["up", "a"]] {
+        let following = situation.start(follow);
+        if follow[0] == "logs" {
+            following.says("a-1  | hello");
+        } else {
+            following.says("Attaching to a");
+        }
+        situation.compose(&["up", "-d", "--scale", "a=2"]).ok();
+        following.says("a-2  | hello");
+        situation.compose(&["up", "-d", "--scale", "a=1"]).ok();
+        following.says("a-2 exited with code 143");
+        situation.write("compose.yaml", &file("changed"));
+        situation.compose(&["up", "-d", "a"]).ok();
+        following.says("a-1  | changed");
+        situation.compose(&["restart", "a"]).ok();
+        eventually("it says it twice", || {
+            following.said().matches("a-1  | changed").count() == 2
+        });
+        situation.compose(&["stop", "a"]).ok();
+        let said = following.said();
+        assert_eq!(following.code(), Some(0), "{said}");
+        assert!(!said.contains("other"), "{said}");
+        situation.write("compose.yaml", &file("hello"));
+        situation.compose(&["up", "-d"]).ok();
+    }
+    situation.compose(&["down"]).ok();
+    assert_eq!(situation.compose(&["logs", "-f"]).ok(), "");
+}
+
+#[test]
+fn nothing_is_written_over_what_containers_say() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        "services:
+  first: {image: busybox, init: true, command: sh -c 'echo early; sleep 1000'}
+  second:
+    image: busybox
+    init: true
+    command: sh -c 'sleep 0.2; echo late; sleep 1000'
+    depends_on: [first]
+    post_start: [{command: echo hooked}]
+",
+    )]);
+    let mut terminal = tests::Terminal::new(24, 80);
+    let mut compose = situation.ply.command(&["compose", "up"]);
+    compose.current_dir(situation.ply.path("app"));
+    let mut child = terminal.spawn(tests::interruptible(&mut compose));
+    let mut screen = String::new();
+    let mut shows = |terminal: &mut tests::Terminal, words: &[&str]| {
+        for words in words {
+            if !screen.contains(words) {
+                screen += &terminal.type_in("", words);
+            }
+        }
+    };
+    shows(&mut terminal, &["early", "hooked", "late"]);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    let ends = [
+        "first-1 exited with code 143",
+        "second-1 exited with code 143",
+    ];
+    shows(&mut terminal, &ends);
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let (made, logs) = screen.split_once("Attaching to").expect("logs");
+    assert!(made.contains("\x1b[2K[+] Running"), "{screen:?}");
+    for words in ["early", "hooked", "late", "Gracefully Stopping"] {
+        assert!(logs.contains(words), "{words}: {screen:?}");
+    }
+    assert!(!logs.contains("\x1b[2K"), "{screen:?}");
+    // A hook's words stand between blocks.
+    let mut compose = situation.ply.command(&["compose", "up", "-d"]);
+    let mut child = terminal.spawn(compose.current_dir(situation.ply.path("app")));
+    let screen = terminal.type_in("", "hooked");
+    assert!(child.wait().expect("it ends").success(), "{screen:?}");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn a_name_alone_means_the_project_whatever_files_are_here() {
+    let situation = Situation::new(&[
+        (
+            "compose.yaml",
+            &format!(
+                "services:\n  web:\n    {IDLE}    depends_on: {{db: {{condition: service_healthy, restart: true}}}}\n  db:\n    {IDLE}    healthcheck: {{test: 'true', interval: 0.1s}}\n    volumes: ['v:/v']\nvolumes: {{v: }}\n"
+            ),
+        ),
+        (
+            "../here/compose.yaml",
+            &format!("services:\n  web:\n    {IDLE}  more:\n    {IDLE}volumes: {{w: }}\n"),
+        ),
+    ]);
+    let named =
+        |arguments: &[&str]| situation.compose_in("here", &[&["-p", "app"], arguments].concat());
+    situation.compose(&["up", "-d"]).ok();
+    situation.compose_in("here", &["up", "-d"]).ok();
+    assert_eq!(named(&["ps", "--services"]).ok(), "db\nweb");
+    named(&["ps", "nobody"]).ok();
+    named(&["stop"]).ok();
+    assert_eq!(named(&["ps", "-q"]).ok(), "");
+    // What it depends on comes first.
+    let start = named(&["start", "web"]);
+    start.ok();
+    assert!(
+        start.err.contains("Container app-db-1  Healthy"),
+        "{start:?}"
+    );
+    assert_eq!(named(&["ps", "--services"]).ok(), "db\nweb");
+    let restart = named(&["restart", "db"]);
+    restart.ok();
+    assert!(
+        restart.err.contains("Container app-web-1  Started"),
+        "{restart:?}"
+    );
+    named(&["start", "more"]).fails(1, "no such service: more");
+    situation
+        .compose_in("here", &["-p", "nobody", "start"])
+        .fails(1, "no container found for project \"nobody\": not found");
+    named(&["down", "more"]).ok();
+    named(&["down", "-v"]).ok();
+    assert_eq!(situation.names(), ["here-more-1", "here-web-1"]);
+    let networks = situation
+        .ply
+        .run(&["network", "ls", "--format", "{{.Name}}"]);
+    assert!(!networks.ok().contains("app_"), "{networks:?}");
+    assert_eq!(situation.ply.run(&["volume", "ls", "-q"]).ok(), "");
+    // Files that are named count.
+    named(&["-f", "compose.yaml", "ps", "nobody"]).fails(1, "no such service: nobody");
+    situation.compose_in("here", &["down"]).ok();
+}
+
+#[test]
+fn a_start_begins_with_what_is_depended_on_and_can_wait() {
+    let situation = Situation::new(&[(
+        "compose.yaml",
+        &format!(
+            "services:\n  app:\n    {IDLE}    depends_on: [db]\n  db:\n    {IDLE}  apart:\n    {IDLE}  short: {{image: busybox, command: sh -c 'exit 3'}}\n"
+        ),
+    )]);
+    situation
+        .compose(&["start"])
+        .fails(1, "has no container to start");
+    situation.compose(&["create"]).ok();
+    let start = situation.compose(&["start", "app"]);
+    start.ok();
+    let position = |words: &str| start.err.find(words).unwrap_or_else(|| panic!("{start:?}"));
+    assert!(position("app-db-1  Started") < position("app-app-1  Starting"));
+    assert_eq!(situation.compose(&["ps", "--services"]).ok(), "app\ndb");
+    let start = situation.compose(&["start", "--wait", "--wait-timeout", "30", "apart"]);
+    assert!(
+        start.err.contains("Container app-apart-1  Healthy"),
+        "{start:?}"
+    );
+    situation
+        .compose(&["start", "--wait", "short"])
+        .fails(1, "container app-short-1 exited (3)");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn files_are_copied_to_all_containers_of_a_service_and_from_the_first() {
+    let situation = Situation::new(&[
+        ("compose.yaml", &format!("services:\n  a:\n    {IDLE}")),
+        ("file", "content"),
+    ]);
+    situation.compose(&["up", "-d", "--scale", "a=3"]).ok();
+    let has = |index: &str, path: &str| {
+        let test = ["exec", "-T", "--index", index, "a", "test", "-e", path];
+        situation.compose(&test).code == 0
+    };
+    situation.compose(&["cp", "file", "a:/all"]).ok();
+    situation
+        .compose(&["cp", "--index", "2", "file", "a:/one"])
+        .ok();
+    for index in ["1", "2", "3"] {
+        assert!(has(index, "/all"), "{index}");
+        assert_eq!(has(index, "/one"), index == "2", "{index}");
+    }
+    situation.compose(&["cp", "a:/all", "back"]).ok();
+    assert_eq!(
+        fs::read_to_string(situation.ply.path("app/back")).expect("a file"),
+        "content"
+    );
+    situation
+        .compose(&["cp", "a:/one", "none"])
+        .fails(1, "/one");
+    situation
+        .compose(&["cp", "--index", "2", "a:/one", "from2"])
+        .ok();
+    situation
+        .compose(&["cp", "--index", "7", "file", "a:/x"])
+        .fails(1, "is not running container #7");
+    situation.compose(&["down"]).ok();
+}
+
+#[test]
+fn what_scripts_write_for_compose_is_understood() {
+    let situation = Situation::new(&[
+        (
+            "compose.yaml",
+            &format!(
+                "services:\n  a:\n    {IDLE}  b: {{build: {{dockerfile_inline: FROM busybox}}, command: 'true'}}\n"
+            ),
+        ),
+        ("variables", "FROM_FILE=file\nBOTH=file\n"),
+    ]);
+    let version = situation.compose(&["version"]).ok().to_owned();
+    assert_eq!(situation.compose(&["--version"]).ok(), version);
+    assert_eq!(situation.compose(&["-v"]).ok(), version);
+    let flags = [
+        "build",
+        "--progress",
+        "plain",
+        "-m",
+        "1g",
+        "--builder",
+        "default",
+        "--provenance=false",
+        "--sbom",
+        "false",
+        "--compress",
+        "--force-rm",
+        "--no-rm",
+        "--parallel",
+        "b",
+    ];
+    situation.compose(&flags).ok();
+    let up = situation.compose(&["up", "--dry-run", "-d", "--menu=false"]);
+    up.ok();
+    assert!(
+        up.err
+            .contains("DRY-RUN MODE -  Container app-a-1  Created"),
+        "{up:?}"
+    );
+    assert!(situation.names().is_empty());
+    let up = situation.compose(&["--no-ansi", "--verbose", "up", "-d", "a"]);
+    up.ok();
+    assert!(up.err.contains("'--no-ansi' is DEPRECATED"), "{up:?}");
+    situation.compose(&["down", "--dry-run"]).ok();
+    assert_eq!(situation.names(), ["app-a-1"]);
+    let said = situation.compose(&[
+        "run",
+        "--rm",
+        "-T",
+        "--env-from-file",
+        "variables",
+        "-e",
+        "BOTH=line",
+        "--volumes",
+        "/v",
+        "a",
+        "sh",
+        "-c",
+        "echo $FROM_FILE $BOTH; test -d /v",
+    ]);
+    assert_eq!(said.ok(), "file line");
+    situation
+        .compose(&["exec", "-T", "a", "touch", "/made"])
+        .ok();
+    situation
+        .compose(&["commit", "-m", "made", "a", "made:1"])
+        .ok();
+    situation
+        .ply
+        .run(&["run", "--rm", "made:1", "test", "-e", "/made"])
+        .ok();
+    situation.compose(&["export", "-o", "a.tar", "a"]).ok();
+    let tar = situation.ply.path("app/a.tar");
+    let listed = tests::must("tar", &["-tf", &tar.to_string_lossy()]);
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.trim_start_matches("./") == "made")
+    );
+    situation
+        .compose(&["export", "nobody"])
+        .fails(1, "no such service: nobody");
+    assert_eq!(
+        situation.compose(&["convert"]).ok(),
+        situation.compose(&["config"]).ok()
+    );
+    let help = situation.compose(&["help", "up"]);
+    assert!(
+        help.ok().contains("ply compose up [OPTIONS] [SERVICE]..."),
+        "{help:?}"
+    );
+    situation
+        .compose(&["-p", "x"])
+        .fails(1, "See 'ply compose --help'");
+    situation.compose(&["rm", "-fsa"]).ok();
+    situation
+        .compose(&["down", "--volume", "--rmi", "local"])
+        .ok();
+}

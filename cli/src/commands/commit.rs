@@ -15,23 +15,23 @@ use crate::output::outln;
 pub(crate) struct Args {
     /// Who made it
     #[arg(short, long, value_name = "NAME", default_value = "")]
-    author: String,
+    pub(super) author: String,
     /// Apply a Dockerfile instruction to the image
     #[arg(short, long, value_name = "INSTRUCTION")]
-    change: Vec<String>,
+    pub(super) change: Vec<String>,
     /// A remark for the image's history
     #[arg(short, long, value_name = "TEXT", default_value = "")]
-    message: String,
+    pub(super) message: String,
     /// Freeze the container meanwhile
     #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set)]
-    pause: bool,
+    pub(super) pause: bool,
     /// The container
     #[arg(value_name = "CONTAINER")]
-    container: String,
+    pub(super) container: String,
     /// A name for the image
     #[arg(value_name = "REPOSITORY[:TAG]")]
-    name: Option<String>,
+    pub(super) name: Option<String>,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod build;
+mod commit;
 mod config;
 mod containers;
 mod cp;
@@ -9,6 +10,7 @@ mod create;
 mod down;
 mod events;
 mod exec;
+mod export;
 mod images;
 mod logs;
 mod ls;
@@ -51,7 +53,7 @@ use crate::context::Context;
 
 /// Define and run applications of several containers
 #[derive(Debug, ClapArgs)]
-#[command(disable_help_subcommand = true, next_display_order = None)]
+#[command(arg_required_else_help = true, next_display_order = None)]
 pub(crate) struct Args {
     /// Keep resources that no service uses
     #[arg(long)]
@@ -63,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long)]
     compatibility: bool,
     /// Tell the steps but take none
-    #[arg(long)]
+    #[arg(long, global = true)]
     dry_run: bool,
     /// Read variables from a file instead of `.env`
     #[arg(long, value_name = "FILE")]
@@ -71,6 +73,9 @@ pub(crate) struct Args {
     /// Compose file; several are put over one another
     #[arg(short, long, value_name = "FILE")]
     file: Vec<PathBuf>,
+    /// What `--ansi never` was once called
+    #[arg(long, hide = true)]
+    no_ansi: bool,
     /// Do no more than so many things at once; -1 is no limit
     #[arg(
         long,
@@ -88,25 +93,34 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STYLE")]
     progress: Option<String>,
     /// Where relative paths begin instead of at the first file's directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", alias = "workdir")]
     project_directory: Option<PathBuf>,
     /// The project's name
     #[arg(short, long, value_name = "NAME")]
     project_name: Option<String>,
+    /// For Compose's sake: there is no more to be told
+    #[arg(long, hide = true)]
+    verbose: bool,
+    /// Show the version
+    #[arg(short, long, hide = true)]
+    version: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Attach(attach::Args),
     Build(build::Args),
+    Commit(commit::Args),
+    #[command(alias = "convert")]
     Config(config::Args),
     Cp(cp::Args),
     Create(create::Args),
     Down(down::Args),
     Events(events::Args),
     Exec(exec::Args),
+    Export(export::Args),
     Images(images::Args),
     Kill(containers::KillArgs),
     Logs(logs::Args),
@@ -132,18 +146,38 @@ enum Command {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let command = match args.command {
+        _ if args.version => return version::run(version::Args::default()),
+        Some(command) => command,
+        None => {
+            return Err(CommandError::failed(
+                "no command is given.\nSee 'ply compose --help'",
+            ));
+        }
+    };
+    let ansi_flag = ansi_flag(args.ansi, args.no_ansi)?;
+    let own_progress = match &command {
+        Command::Build(build) => build.progress().map(str::to_owned),
+        _ => None,
+    };
     if let Ok(number) = usize::try_from(args.parallel)
         && number > 0
     {
         order::limit(number);
     }
     let is_refused = matches!(
-        args.command,
-        Command::Attach(_) | Command::Cp(_) | Command::Exec(_) | Command::Push(_) | Command::Run(_)
+        command,
+        Command::Attach(_)
+            | Command::Commit(_)
+            | Command::Cp(_)
+            | Command::Exec(_)
+            | Command::Export(_)
+            | Command::Push(_)
+            | Command::Run(_)
     );
     if args.dry_run && is_refused {
         return Err(CommandError::failed(
-            "--dry-run: there is nothing to tell of attach, cp, exec, push and run but what they do",
+            "--dry-run: there is nothing to tell of attach, commit, cp, exec, export, push and run but what they do",
         ));
     }
     let options = Options {
@@ -165,8 +199,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         let variable = environment.non_empty(name).map(str::to_owned);
         flag.or(variable).unwrap_or_else(|| "auto".to_owned())
     };
-    let ansi = said(args.ansi, "COMPOSE_ANSI");
-    let progress = said(args.progress, "COMPOSE_PROGRESS");
+    let ansi = said(ansi_flag, "COMPOSE_ANSI");
+    let progress = said(own_progress.or(args.progress), "COMPOSE_PROGRESS");
     let access = Access {
         options,
         place,
@@ -177,15 +211,17 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandErro
         environment,
         context,
     };
-    match args.command {
+    match command {
         Command::Attach(args) => attach::run(args, &access),
         Command::Build(args) => build::run(args, &access),
+        Command::Commit(args) => commit::run(args, &access),
         Command::Config(args) => config::run(args, &access),
         Command::Cp(args) => cp::run(args, &access),
         Command::Create(args) => create::run(args, &access),
         Command::Down(args) => down::run(args, &access),
         Command::Events(args) => events::run(args, &access),
         Command::Exec(args) => exec::run(args, &access),
+        Command::Export(args) => export::run(args, &access),
         Command::Images(args) => images::run(args, &access),
         Command::Kill(args) => containers::kill(args, &access),
         Command::Logs(args) => logs::run(args, &access),
@@ -243,6 +279,20 @@ fn stream() -> Stream {
     }
 }
 
+/// Returns what is said of colours, if something is.
+fn ansi_flag(ansi: Option<String>, no_ansi: bool) -> Result<Option<String>, CommandError> {
+    match (no_ansi, ansi) {
+        (false, ansi) => Ok(ansi),
+        (true, Some(ansi)) if ansi != "auto" => Err(CommandError::failed(
+            "cannot specify DEPRECATED \"--no-ansi\" and \"--ansi\". Please use only \"--ansi\"",
+        )),
+        (true, _) => {
+            eprintln!("option '--no-ansi' is DEPRECATED ! Please use '--ansi' instead.");
+            Ok(Some("never".to_owned()))
+        }
+    }
+}
+
 /// How a verb comes to its project.
 #[derive(Debug)]
 struct Access<'a> {
@@ -285,12 +335,25 @@ impl Access<'_> {
             .map_err(CommandError::failed)
     }
 
-    /// Returns the project's name, and the project if its files are there; a name that is given is enough.
+    /// Returns the project's name, and the project unless its name is all that is given: files that happen to be here
+    /// may be another's.
     fn name(&self) -> Result<(String, Option<Project>), CommandError> {
+        self.named_project(&[])
+    }
+
+    /// As [`Access::name`]; the services are wanted whatever their profiles.
+    fn named_project(
+        &self,
+        services: &[String],
+    ) -> Result<(String, Option<Project>), CommandError> {
         let place = self.place()?;
         let is_named = place.is_named(&self.options);
         let name = place.name(&self.options).map_err(CommandError::failed)?;
-        match place.load(&self.options, &[]) {
+        let asked = self.options.name.as_deref().unwrap_or_default();
+        if !asked.is_empty() && self.options.files.is_empty() {
+            return Ok((name, None));
+        }
+        match place.load(&self.options, services) {
             Ok(project) => Ok((name, Some(project))),
             Err(LoadError::NoFile) if is_named => Ok((name, None)),
             Err(error) => Err(CommandError::failed(error)),

@@ -20,10 +20,10 @@ use crate::words;
 pub(crate) struct Args {
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// The container
     #[arg(value_name = "CONTAINER")]
-    container: String,
+    pub(super) container: String,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<ExitCode, CommandError> {

@@ -1,30 +1,39 @@
 //! `up` in the foreground: starts the services and shows what the containers say, until they have ended or a person has
 //! had enough.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal;
-use runtime::Engine;
 
 use super::composition::Composition;
+use super::follow::Exit;
+use super::follow::Following;
+use super::follow::Notice;
+use super::follow::Plan;
 use super::members::Member;
+use super::model::Condition;
+use super::model::Service;
 use super::order;
-use super::view::View;
+use super::start::PAUSE;
 use crate::command_error::CommandError;
-use crate::output::outln;
 
 /// The exit code of what a person has interrupted.
 const INTERRUPTED: u8 = 130;
 
-/// How often a container is asked whether it runs by now.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The exit codes of what was stopped.
+const STOPPED: [i32; 2] = [137, 143];
+
+/// How long the last words of what was stopped may take to be shown.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// When the foreground ends.
 #[derive(Debug, Clone, Default)]
@@ -41,18 +50,33 @@ pub(crate) struct Until {
 
 #[derive(Debug)]
 enum Heard {
+    Noticed(Notice),
     Started(Result<(), CommandError>),
-    Exited(Box<Member>, i32),
     Interrupted,
     Stopped(Result<(), CommandError>),
+}
+
+impl From<Notice> for Heard {
+    fn from(notice: Notice) -> Heard {
+        Heard::Noticed(notice)
+    }
 }
 
 /// What is known of the end.
 #[derive(Debug, Default)]
 struct Ending {
+    /// Whether all that was to be started is.
+    has_started: bool,
+    /// The services of which something was started.
+    begun: BTreeSet<String>,
     is_stopping: bool,
     was_interrupted: bool,
-    code: Option<u8>,
+    /// The code of the container that has ended all.
+    first: Option<i32>,
+    /// The code of the service that is asked for.
+    of_service: Option<i32>,
+    /// Why the services did not start.
+    failure: Option<CommandError>,
 }
 
 /// Keeps interrupts for [`Composition::run_attached`].
@@ -67,102 +91,89 @@ fn interrupts() -> SigSet {
     set
 }
 
+/// An `up` in the foreground.
+struct Foreground<'a> {
+    composition: &'a Composition<'a>,
+    services: &'a [String],
+    /// Those that are stopped in the end.
+    asked_for: &'a [String],
+    until: &'a Until,
+    since: Option<Timestamp>,
+    /// The containers of all these services.
+    own: Vec<Member>,
+    following: Following<Heard>,
+    heard: Receiver<Heard>,
+    ending: Ending,
+}
+
 impl Composition<'_> {
-    /// Starts the services and follows their containers; returns our exit code. All that runs is stopped by an
-    /// interrupt, killed by a second one.
+    /// Starts the services and follows their containers; returns our exit code. The services that were asked for are
+    /// stopped by an interrupt, killed by a second one.
     pub(crate) fn run_attached(
         &self,
         services: &[String],
-        shown: &[String],
-        view: View,
-        since: Timestamp,
+        asked_for: &[String],
+        plan: Plan,
         until: &Until,
     ) -> Result<u8, CommandError> {
-        let mut own = self.members()?;
-        own.retain(|member| services.contains(&member.service) && !member.is_one_off);
+        self.report.go_on_in_lines();
         let (sender, heard) = mpsc::channel();
         let interrupting = sender.clone();
         thread::spawn(move || {
             while interrupts().wait().is_ok() && interrupting.send(Heard::Interrupted).is_ok() {}
         });
-        let is_started = Arc::new(AtomicBool::new(false));
-        let view = Arc::new(view);
-        for member in own.iter().filter(|member| shown.contains(&member.service)) {
-            view.add(&member.short_name());
-        }
-        for member in &own {
-            let (sender, is_started) = (sender.clone(), Arc::clone(&is_started));
-            let view = shown.contains(&member.service).then(|| Arc::clone(&view));
-            let (engine, member) = (self.engine.clone(), member.clone());
-            thread::spawn(move || {
-                wait_for_start(&engine, &member, &is_started);
-                let code = match view {
-                    Some(view) => view.follow(&engine, &member, since),
-                    None => engine.wait_container(member.id()).ok(),
-                };
-                let _ = sender.send(Heard::Exited(Box::new(member), code.unwrap_or(137)));
-            });
-        }
-        let is_wanted = &AtomicBool::new(true);
+        let mut foreground = Foreground {
+            composition: self,
+            services,
+            asked_for,
+            until,
+            since: plan.options.since,
+            own: self.members_of(services)?,
+            following: Following::begin(plan, sender.clone())?,
+            heard,
+            ending: Ending::default(),
+        };
+        foreground.following.expect(&foreground.own);
+        let (is_wanted, is_started) = (&AtomicBool::new(true), &AtomicBool::new(false));
         thread::scope(|scope| {
             let starting = sender.clone();
             scope.spawn(move || {
-                let started = self.start_while(services, is_wanted);
+                let started = self.start_while(services, None, is_wanted);
+                is_started.store(true, Ordering::SeqCst);
                 let _ = starting.send(Heard::Started(started));
             });
-            let mut ending = Ending::default();
-            let mut left = own.len();
-            while let Ok(heard) = heard.recv() {
-                let was_stopping = ending.is_stopping;
-                match heard {
-                    Heard::Started(started) => {
-                        is_started.store(true, Ordering::Relaxed);
-                        match started {
-                            Err(error) if !ending.is_stopping => return Err(error),
-                            _ => {}
-                        }
-                    }
-                    Heard::Exited(member, code) => {
-                        left -= 1;
-                        ending.take_exit(&member, code, until);
-                    }
-                    Heard::Interrupted if ending.is_stopping => {
-                        for member in &own {
-                            let _ = self.engine.kill_container(member.id(), "SIGKILL");
-                        }
-                    }
-                    Heard::Interrupted => {
-                        eprintln!("Gracefully Stopping... press Ctrl+C again to force");
-                        (ending.is_stopping, ending.was_interrupted) = (true, true);
-                        ending.code = Some(INTERRUPTED);
-                    }
-                    Heard::Stopped(stopped) => {
-                        stopped?;
-                        break;
-                    }
-                }
-                if ending.is_stopping && !was_stopping {
-                    is_wanted.store(false, Ordering::SeqCst);
-                    let (own, stopping) = (&own, sender.clone());
-                    let is_started = Arc::clone(&is_started);
-                    scope.spawn(move || {
-                        let stopped = self.stop_all(own, until.timeout);
-                        // What was being started meanwhile is stopped once it runs.
-                        while !is_started.load(Ordering::Relaxed) {
-                            thread::sleep(PAUSE);
-                        }
-                        let stopped = stopped.and(self.stop_all(own, until.timeout));
-                        let _ = stopping.send(Heard::Stopped(stopped));
-                    });
-                }
-                // That all have ended may be because they could not start, which is told next.
-                let has_started = is_started.load(Ordering::Relaxed);
-                if left == 0 && has_started && !ending.is_stopping {
+            let mut is_stopping = false;
+            while let Some(heard) = foreground.next() {
+                if let Heard::Stopped(stopped) = heard {
+                    stopped?;
                     break;
                 }
+                foreground.take(heard)?;
+                if foreground.ending.is_stopping && !is_stopping {
+                    is_stopping = true;
+                    is_wanted.store(false, Ordering::SeqCst);
+                    let stopping = sender.clone();
+                    scope.spawn(move || {
+                        let stop = || self.stop_all(&self.members_of(asked_for)?, until.timeout);
+                        let stopped = stop();
+                        // What was being started meanwhile is stopped once it runs.
+                        while !is_started.load(Ordering::SeqCst) {
+                            thread::sleep(PAUSE);
+                        }
+                        let _ = stopping.send(Heard::Stopped(stopped.and(stop())));
+                    });
+                }
             }
-            Ok(ending.code.unwrap_or(0))
+            foreground.hear_last_words();
+            foreground.code()
         })
+    }
+
+    /// Returns the containers that serve of some services.
+    fn members_of(&self, services: &[String]) -> Result<Vec<Member>, CommandError> {
+        let mut members = self.members()?;
+        members.retain(|member| services.contains(&member.service) && !member.is_one_off);
+        Ok(members)
     }
 
     /// Stops containers, those that need others first.
@@ -190,32 +201,156 @@ impl Composition<'_> {
     }
 }
 
-impl Ending {
-    /// Takes notice of a container's end.
-    fn take_exit(&mut self, member: &Member, code: i32, until: &Until) {
-        outln!("{} exited with code {code}", member.short_name());
-        let ends = until.first_exit || (until.first_failure && code != 0);
-        let is_ours = match &until.code_from {
-            Some(service) => *service == member.service,
-            None => self.code.is_none() && !self.is_stopping,
-        };
-        if ends && is_ours && !self.was_interrupted {
-            self.code = Some(u8::try_from(code).unwrap_or(1));
+impl Foreground<'_> {
+    /// Waits for what comes next; `None` when there is nothing left to wait for.
+    fn next(&self) -> Option<Heard> {
+        // That all have ended may be because they could not start, which is told next.
+        let is_settled = self.ending.has_started && !self.ending.is_stopping;
+        match self.following.patience().filter(|_| is_settled) {
+            Some(patience) => self.heard.recv_timeout(patience).ok(),
+            None => self.heard.recv().ok(),
         }
-        self.is_stopping |= ends;
+    }
+
+    fn take(&mut self, heard: Heard) -> Result<(), CommandError> {
+        match heard {
+            Heard::Noticed(notice) => self.take_notice(notice),
+            Heard::Started(Ok(())) if !self.ending.is_stopping => {
+                (self.ending.has_started, self.ending.failure) = (true, None);
+                let own = self.composition.members_of(self.services)?;
+                self.following.add(&own, false);
+            }
+            Heard::Started(Ok(())) | Heard::Stopped(_) => {}
+            Heard::Started(Err(error)) if !self.ending.is_stopping => return Err(error),
+            Heard::Started(Err(error)) => {
+                self.ending.failure.get_or_insert(error);
+            }
+            Heard::Interrupted if self.ending.is_stopping => {
+                for member in self.composition.members_of(self.asked_for)? {
+                    let engine = self.composition.engine;
+                    let _ = engine.kill_container(member.id(), "SIGKILL");
+                }
+            }
+            Heard::Interrupted => {
+                eprintln!("Gracefully Stopping... press Ctrl+C again to force");
+                (self.ending.is_stopping, self.ending.was_interrupted) = (true, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_notice(&mut self, notice: Notice) {
+        if let Notice::Started(id) = &notice {
+            let started = self.own.iter().find(|member| member.id() == id);
+            let started = started.map(|member| member.service.clone());
+            self.ending.begun.extend(started);
+        }
+        if let Some(exit) = self.following.take(notice) {
+            self.following.tell(&exit);
+            let failure = self.failure_by(&exit);
+            self.ending.failure = self.ending.failure.take().or(failure);
+            let ends_others = self.following.is_watched(&exit) && !self.is_step(&exit);
+            self.ending.take_exit(&exit, ends_others, self.until);
+        }
+    }
+
+    /// Shows what the containers that were stopped have said last.
+    fn hear_last_words(&mut self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.ending.is_stopping {
+            let patience = match self.following.has_running(self.asked_for) {
+                true => deadline.saturating_duration_since(Instant::now()),
+                false => PAUSE,
+            };
+            match self.heard.recv_timeout(patience) {
+                Ok(Heard::Noticed(notice)) => self.take_notice(notice),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Returns our exit code, or why the services did not start.
+    fn code(self) -> Result<u8, CommandError> {
+        let ending = &self.ending;
+        let of_service = match &self.until.code_from {
+            Some(service) if ending.is_stopping => {
+                let members = self.composition.members_of(std::slice::from_ref(service))?;
+                let mut states = members.iter().map(|member| &member.container.state);
+                let ended = states.find(|it| !it.status.is_alive() && it.started >= self.since);
+                ended.map(|state| state.exit_code)
+            }
+            _ => None,
+        };
+        if ending.was_interrupted {
+            return Ok(INTERRUPTED);
+        }
+        let code = ending.of_service.or(of_service).or(ending.first);
+        match self.ending.failure {
+            Some(error) => Err(error),
+            None => Ok(u8::try_from(code.unwrap_or(0)).unwrap_or(1)),
+        }
+    }
+
+    /// Returns why a container's end keeps others from being started, if it does.
+    fn failure_by(&self, exit: &Exit) -> Option<CommandError> {
+        if self.ending.has_started {
+            return None;
+        }
+        let own = &exit.member.service;
+        let waiting = self.services.iter();
+        let waiting = waiting.filter(|name| !self.ending.begun.contains(*name));
+        let mut conditions = waiting
+            .filter_map(|name| self.service(name)?.depends_on.get(own))
+            .filter(|needed| needed.required)
+            .map(|needed| needed.condition);
+        conditions.find_map(|condition| match condition {
+            Condition::Completed if exit.code != 0 => Some(not_completed(own, exit.code)),
+            // What we have stopped has not failed.
+            Condition::Healthy if self.ending.is_stopping && STOPPED.contains(&exit.code) => None,
+            Condition::Healthy => Some(CommandError::failed(format_args!(
+                "dependency failed to start: container {} exited ({})",
+                exit.member.name(),
+                exit.code
+            ))),
+            _ => None,
+        })
+    }
+
+    /// Whether others go on now that a service has completed.
+    fn is_step(&self, exit: &Exit) -> bool {
+        let mut others = self.services.iter().filter_map(|name| self.service(name));
+        let is_completed = |other: &Service| {
+            let needed = other.depends_on.get(&exit.member.service);
+            needed.is_some_and(|needed| needed.condition == Condition::Completed)
+        };
+        exit.code == 0 && others.any(is_completed)
+    }
+
+    fn service(&self, name: &str) -> Option<&Service> {
+        self.composition.project.services.get(name)
     }
 }
 
-/// Waits until a container runs, or nobody will start it any more.
-fn wait_for_start(engine: &Engine, member: &Member, is_started: &AtomicBool) {
-    let before = member.container.state.started;
-    loop {
-        let is_last = is_started.load(Ordering::Relaxed);
-        match engine.container(member.id()) {
-            Ok(now) if !now.state.status.is_alive() && now.state.started == before && !is_last => {
-                thread::sleep(PAUSE);
-            }
-            _ => return,
+/// Returns the error of a service that was to complete and has failed.
+pub(super) fn not_completed(service: &str, code: i32) -> CommandError {
+    CommandError::failed(format_args!(
+        "service {service:?} didn't complete successfully: exit {code}"
+    ))
+}
+
+impl Ending {
+    /// Takes notice of a container's end, which may end the others.
+    fn take_exit(&mut self, exit: &Exit, ends_others: bool, until: &Until) {
+        let is_asked_for = until.code_from.as_ref() == Some(&exit.member.service);
+        if is_asked_for {
+            self.of_service.get_or_insert(exit.code);
+        }
+        let is_last = until.first_exit || (until.first_failure && exit.code != 0);
+        if is_last && (ends_others || is_asked_for) && !self.is_stopping {
+            self.first = Some(exit.code);
+            self.is_stopping = true;
+            eprintln!("Aborting on container exit...");
         }
     }
 }

@@ -217,8 +217,14 @@ impl Composition<'_> {
         }
         let made = self.engine.create_container(&options);
         let made = made.map_err(|error| self.failed(&id, &error))?;
-        hooks::run(self.engine, self.project, member, Moment::Stopping)
-            .inspect_err(|_| self.report.failed(&id, "Error"))?;
+        hooks::run(
+            self.engine,
+            self.project,
+            member,
+            Moment::Stopping,
+            self.report,
+        )
+        .inspect_err(|_| self.report.failed(&id, "Error"))?;
         let replaced = self
             .engine
             .stop_container(member.id(), None, wish.timeout)

@@ -43,7 +43,7 @@ pub(crate) fn needs(members: &[Member]) -> Needs {
     let mut needs = Needs::new();
     for member in members {
         let needed = needs.entry(member.service.clone()).or_default();
-        needed.extend(member.dependencies());
+        needed.extend(member.dependencies().into_iter().map(|(name, _)| name));
     }
     // What was changed by hand may lead in a circle, in which everybody would wait.
     let mut sorted: BTreeSet<String> = BTreeSet::new();
@@ -81,7 +81,7 @@ impl Remains<'_> {
             return Ok(());
         }
         if let Some(project) = self.project {
-            hooks::run(self.engine, project, member, Moment::Stopping)
+            hooks::run(self.engine, project, member, Moment::Stopping, self.report)
                 .inspect_err(|_| self.report.failed(&id, "Error"))?;
         }
         match self.engine.stop_container(member.id(), None, timeout) {

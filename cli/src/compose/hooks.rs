@@ -7,6 +7,7 @@ use runtime::container::ExecOptions;
 use super::members::Member;
 use super::model::Hook;
 use super::project::Project;
+use super::report::Report;
 use crate::command_error::CommandError;
 use crate::terminal;
 
@@ -23,6 +24,7 @@ pub(crate) fn run(
     project: &Project,
     member: &Member,
     moment: Moment,
+    report: &Report,
 ) -> Result<(), CommandError> {
     let service = project.services.get(&member.service);
     let hooks = service
@@ -32,7 +34,7 @@ pub(crate) fn run(
             Moment::Stopping => &it.pre_stop,
         });
     for hook in hooks.into_iter().flatten() {
-        match run_one(engine, member, hook) {
+        match run_one(engine, member, hook, report) {
             Ok(0) => {}
             Ok(code) => {
                 let service = &member.service;
@@ -54,7 +56,12 @@ pub(crate) fn run(
 }
 
 /// Runs a hook, passing on what it says; returns its exit code.
-fn run_one(engine: &runtime::Engine, member: &Member, hook: &Hook) -> Result<i32, ContainerError> {
+fn run_one(
+    engine: &runtime::Engine,
+    member: &Member,
+    hook: &Hook,
+    report: &Report,
+) -> Result<i32, ContainerError> {
     let env = hook.environment.iter().map(|(name, value)| match value {
         Some(value) => format!("{name}={value}"),
         None => name.clone(),
@@ -74,17 +81,17 @@ fn run_one(engine: &runtime::Engine, member: &Member, hook: &Hook) -> Result<i32
         match heard {
             Some(Heard::Stdout(bytes) | Heard::Stderr(bytes)) => line.extend(bytes),
             Some(Heard::Exit(code)) => {
-                say(member, &mut line, true);
+                say(member, &mut line, true, report);
                 return Ok(code);
             }
             None => return Err(ContainerError::NotRunning(member.container.id.clone())),
         }
-        say(member, &mut line, false);
+        say(member, &mut line, false, report);
     }
 }
 
 /// Shows whole lines behind the container's name; at the end also what is no whole one.
-fn say(member: &Member, line: &mut Vec<u8>, is_end: bool) {
+fn say(member: &Member, line: &mut Vec<u8>, is_end: bool, report: &Report) {
     if is_end && !line.is_empty() {
         line.push(b'\n');
     }
@@ -92,6 +99,6 @@ fn say(member: &Member, line: &mut Vec<u8>, is_end: bool) {
         let whole: Vec<u8> = line.drain(..=end).collect();
         let text = String::from_utf8_lossy(&whole);
         let text = terminal::escaped(text.trim_end());
-        eprintln!("{} ->  | {text}", member.short_name());
+        report.say(format_args!("{} ->  | {text}", member.short_name()));
     }
 }

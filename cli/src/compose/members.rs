@@ -6,7 +6,9 @@ use runtime::Engine;
 use runtime::container::Container;
 use runtime::container::ContainerFilter;
 
+use super::labelled;
 use super::labels;
+use super::model::Dependency;
 use crate::command_error::CommandError;
 
 /// A container of a service.
@@ -60,14 +62,10 @@ impl Member {
         rest.unwrap_or(name).to_owned()
     }
 
-    /// Returns the services that its service needs: a label, so that they are known without a file.
-    pub(crate) fn dependencies(&self) -> Vec<String> {
+    /// Returns what its service needs of others: a label, so that it is known without a file.
+    pub(crate) fn dependencies(&self) -> Vec<(String, Dependency)> {
         let entries = self.label(labels::DEPENDS_ON).split(',');
-        entries
-            .filter_map(|entry| entry.split(':').next())
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect()
+        entries.filter_map(labelled::dependency).collect()
     }
 }
 

@@ -1,9 +1,12 @@
 //! What `up` and the like do, as it happens: a block of lines on a terminal, a line an event elsewhere.
 
+use std::fmt;
 use std::io;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Tells of steps, on standard error unless asked otherwise; from several threads at once.
@@ -11,6 +14,8 @@ use std::time::Instant;
 pub(crate) struct Report {
     style: Style,
     stream: Stream,
+    /// Whether other things are written meanwhile, over which no block may move up.
+    is_shared: AtomicBool,
     lines: Mutex<Vec<Line>>,
     /// In a dry run, the containers that would have been made: services and names.
     dry_run: Option<Mutex<Vec<(String, String)>>>,
@@ -63,6 +68,7 @@ impl Report {
         Report {
             style,
             stream,
+            is_shared: AtomicBool::new(false),
             lines: Mutex::default(),
             dry_run: None,
         }
@@ -139,6 +145,25 @@ impl Report {
         self.lock().clear();
     }
 
+    /// Ends a block for good: from now on others write too, and steps are lines among theirs.
+    pub(crate) fn go_on_in_lines(&self) {
+        self.end();
+        self.is_shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes a line that is no step; a block goes on below it.
+    pub(crate) fn say(&self, words: fmt::Arguments<'_>) {
+        let mut lines = self.lock();
+        if self.is_block() {
+            lines.clear();
+        }
+        let _ = io::stderr().write_all(format!("{words}\n").as_bytes());
+    }
+
+    fn is_block(&self) -> bool {
+        self.style == Style::Block && !self.is_shared.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Line>> {
         self.lines
             .lock()
@@ -147,6 +172,7 @@ impl Report {
 
     fn set(&self, id: &str, text: &str, status: Status) {
         let mut lines = self.lock();
+        let (rows, columns) = terminal_size();
         let before = match lines.len() {
             0 => 0,
             count => count + 1,
@@ -171,7 +197,15 @@ impl Report {
             Style::Quiet => return,
             Style::Plain if self.is_dry_run() => format!(" DRY-RUN MODE -  {id}  {text}\n"),
             Style::Plain => format!(" {id}  {text}\n"),
-            Style::Block => block(&lines, before),
+            Style::Block if !self.is_block() => format!(" {id}  {text}\n"),
+            Style::Block => {
+                let is_too_high = lines.len() + 2 > rows;
+                if is_too_high && let Some(newest) = lines.pop() {
+                    // It could not be moved up over: another one begins.
+                    *lines = vec![newest];
+                }
+                block(&lines, if is_too_high { 0 } else { before }, columns)
+            }
         };
         let _ = match self.stream {
             Stream::Output => {
@@ -183,8 +217,20 @@ impl Report {
     }
 }
 
-/// Returns the whole block, written over the one of `before` lines.
-fn block(lines: &[Line], before: usize) -> String {
+/// Returns the rows and columns of the terminal; as many as can be if that is not known.
+fn terminal_size() -> (usize, usize) {
+    let known = |number: u16| match number {
+        0 => usize::MAX,
+        number => usize::from(number),
+    };
+    rustix::termios::tcgetwinsize(io::stderr()).map_or((usize::MAX, usize::MAX), |size| {
+        (known(size.ws_row), known(size.ws_col))
+    })
+}
+
+/// Returns the whole block, written over the one of `before` lines. None is longer than the terminal is wide: it would
+/// be two there.
+fn block(lines: &[Line], before: usize, columns: usize) -> String {
     let done = lines
         .iter()
         .filter(|line| line.status == Status::Done)
@@ -205,16 +251,18 @@ fn block(lines: &[Line], before: usize) -> String {
             Status::Done => ("✔", "32"),
             Status::Failed => ("✘", "31"),
         };
-        let seconds = line
-            .ended
-            .unwrap_or_else(Instant::now)
-            .duration_since(line.began);
-        text.push_str(&format!(
-            "\x1b[2K \x1b[{colour}m{mark}\x1b[0m {:width$}  \x1b[{colour}m{:<10}\x1b[0m \x1b[34m{:.1}s\x1b[0m\n",
-            line.id,
-            line.text,
-            seconds.as_secs_f64()
-        ));
+        let ended = line.ended.unwrap_or_else(Instant::now);
+        let seconds = format!("{:.1}s", ended.duration_since(line.began).as_secs_f64());
+        let (id, words) = (&line.id, &line.text);
+        let plain = format!(" {mark} {id:width$}  {words:<10} {seconds}");
+        text.push_str("\x1b[2K");
+        match plain.chars().count() < columns {
+            true => text.push_str(&format!(
+                " \x1b[{colour}m{mark}\x1b[0m {id:width$}  \x1b[{colour}m{words:<10}\x1b[0m \x1b[34m{seconds}\x1b[0m"
+            )),
+            false => text.extend(plain.chars().take(columns.saturating_sub(1))),
+        }
+        text.push('\n');
     }
     text
 }

@@ -75,20 +75,29 @@ impl View {
         drop(names);
     }
 
-    /// Shows a container's log, to its end.
+    /// Tells of a container's end, or of another turn of its life.
+    pub(crate) fn tell(&self, name: &str, words: &str) {
+        let names = self.lock();
+        output::pass(false, format!("{name} {words}\n").as_bytes());
+        drop(names);
+    }
+
+    /// Shows a container's log, to its end; returns when the last of it was said.
     pub(crate) fn show_log(
         &self,
         engine: &Engine,
         member: &Member,
         options: &LogOptions,
-    ) -> Result<(), CommandError> {
+    ) -> Result<Option<Timestamp>, CommandError> {
         let name = member.short_name();
+        let mut last = None;
         let mut logs = engine
             .logs(member.id(), options)
             .map_err(CommandError::failed)?;
         // A long line comes in pieces, and the two streams take turns.
         let mut pieces: BTreeMap<bool, String> = BTreeMap::new();
         while let Some(entry) = logs.next_entry().map_err(CommandError::failed)? {
+            last = Some(entry.time);
             let piece = pieces.entry(entry.is_error).or_default();
             piece.push_str(&entry.text);
             if piece.ends_with('\n') || piece.len() > 1 << 20 {
@@ -99,28 +108,6 @@ impl View {
         for (is_error, piece) in pieces.into_iter().filter(|(_, piece)| !piece.is_empty()) {
             self.show(&name, Timestamp::now(), is_error, &piece);
         }
-        Ok(())
-    }
-
-    /// Shows what a container says from now on, over its restarts, until it has ended; returns its exit code.
-    pub(crate) fn follow(&self, engine: &Engine, member: &Member, since: Timestamp) -> Option<i32> {
-        let mut since = since;
-        loop {
-            let options = LogOptions {
-                follow: true,
-                since: Some(since),
-                ..LogOptions::default()
-            };
-            since = Timestamp::now();
-            let shown = self.show_log(engine, member, &options);
-            if shown.is_err() {
-                // What cannot be read can still be waited for.
-                return engine.wait_container(member.id()).ok();
-            }
-            let now = engine.container(member.id()).ok()?;
-            if !now.state.status.is_alive() {
-                return Some(now.state.exit_code);
-            }
-        }
+        Ok(last)
     }
 }

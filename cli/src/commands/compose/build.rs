@@ -16,9 +16,33 @@ pub(super) struct Args {
     /// Set a build-time variable; without a value, to ours
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
+    /// For Compose's sake: there is one builder
+    #[arg(long, value_name = "NAME", hide = true)]
+    builder: Option<String>,
+    /// For Compose's sake: nothing is sent that could be compressed
+    #[arg(long, hide = true)]
+    compress: bool,
+    /// For Compose's sake: steps leave no containers
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    /// For Compose's sake: a step's memory is not limited
+    #[arg(short, long, value_name = "BYTES", hide = true)]
+    memory: Option<String>,
     /// Take no result from the cache
     #[arg(long)]
     no_cache: bool,
+    /// For Compose's sake: steps leave no containers
+    #[arg(long, hide = true)]
+    no_rm: bool,
+    /// For Compose's sake: images are built one after the other
+    #[arg(long, hide = true)]
+    parallel: bool,
+    /// How steps are told: `auto`, `tty`, `plain`, `quiet`
+    #[arg(long, value_name = "STYLE", hide = true)]
+    progress: Option<String>,
+    /// For Compose's sake: nothing is attested
+    #[arg(long, value_name = "ATTESTATION", hide = true)]
+    provenance: Option<String>,
     /// Fetch base images even if they are here
     #[arg(long)]
     pull: bool,
@@ -28,6 +52,9 @@ pub(super) struct Args {
     /// Tell no steps
     #[arg(short, long)]
     quiet: bool,
+    /// For Compose's sake: nothing is attested
+    #[arg(long, value_name = "ATTESTATION", hide = true)]
+    sbom: Option<String>,
     /// Show an agent's socket to the steps that ask for it (`default`, `ID=SOCKET`)
     #[arg(long, value_name = "ID[=SOCKET]")]
     ssh: Vec<String>,
@@ -37,6 +64,13 @@ pub(super) struct Args {
     /// The services; all if there are none
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
+}
+
+impl Args {
+    /// Returns how the steps are to be told, if that is said behind the verb.
+    pub(super) fn progress(&self) -> Option<&str> {
+        self.progress.as_deref()
+    }
 }
 
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {

@@ -13,7 +13,7 @@ use crate::compose::members::Member;
 /// Copy files between a service's container and the host
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// To all containers of the service
+    /// To those that `run` has made too
     #[arg(long)]
     all: bool,
     /// Keep owners
@@ -22,7 +22,7 @@ pub(super) struct Args {
     /// Copy what a link leads to instead of the link
     #[arg(short = 'L', long)]
     follow_link: bool,
-    /// The number of the container
+    /// The number of the container; else to all of the service's, or from the first
     #[arg(long, value_name = "NUMBER")]
     index: Option<u32>,
     /// Where from
@@ -45,11 +45,25 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         }
         (None, None) => return Err(CommandError::failed("unknown copy direction")),
     };
-    let (_, members) = access.members(&engine, std::slice::from_ref(&service))?;
-    let chosen: Vec<&Member> = match args.all {
-        true => members.iter().collect(),
-        false => vec![members::one(&members, &service, args.index)?],
+    let (name, mut members) = access.members(&engine, std::slice::from_ref(&service))?;
+    if args.all {
+        members = members::of_project(&engine, &name)?;
+        members.retain(|member| member.service == service);
+    }
+    // What is read, a tar on standard input too, is read once.
+    let is_one = from.0.is_some() || from.1 == "-";
+    let chosen: Vec<&Member> = match args.index.filter(|index| *index > 0) {
+        Some(index) => vec![members::one(&members, &service, Some(index))?],
+        None => members
+            .iter()
+            .take(if is_one { 1 } else { usize::MAX })
+            .collect(),
     };
+    if chosen.is_empty() {
+        return Err(CommandError::failed(format_args!(
+            "no container found for service {service:?}"
+        )));
+    }
     for member in chosen {
         let place = |(service, path): (Option<&str>, &str)| match service {
             Some(_) => format!("{}:{path}", member.id()),

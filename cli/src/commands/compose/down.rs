@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
     timeout: Option<i64>,
     /// Remove the project's volumes, and anonymous ones
-    #[arg(short, long)]
+    #[arg(short, long, alias = "volume")]
     volumes: bool,
     /// Only these services' containers
     #[arg(value_name = "SERVICE")]
@@ -32,7 +32,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let (name, project) = access.name()?;
     let engine = access.engine()?;
-    super::members_of(&engine, &name, project.as_ref(), &args.services)?;
+    // Without files, one that is not there may have been taken down before.
+    if project.is_some() {
+        super::members_of(&engine, &name, project.as_ref(), &args.services)?;
+    }
     let report = access.report();
     let remains = Remains {
         engine: &engine,

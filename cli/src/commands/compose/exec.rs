@@ -23,12 +23,20 @@ pub(super) struct Args {
     /// The number of the container
     #[arg(long, value_name = "NUMBER")]
     index: Option<u32>,
+    /// Pass standard input on
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    interactive: bool,
     /// Give the command no terminal
-    #[arg(short = 'T', long)]
+    #[arg(short = 'T', long, alias = "no-TTY")]
     no_tty: bool,
     /// Give all capabilities
     #[arg(long)]
     privileged: bool,
+    /// Give the command a terminal if there is one
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    tty: bool,
     /// User and group, names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
@@ -56,7 +64,8 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         .filter(|member| member.container.state.status.is_alive())
         .collect();
     let member = members::one(&running, &args.service, args.index)?;
-    let tty = !args.no_tty
+    let tty = args.tty
+        && !args.no_tty
         && !args.detach
         && terminal::stdout_is_terminal()
         && terminal::stdin_is_terminal();
@@ -65,7 +74,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         detach_keys: None,
         env: args.env,
         env_file: Vec::new(),
-        interactive: true,
+        interactive: args.interactive,
         privileged: args.privileged,
         tty,
         user: args.user,

@@ -1,20 +1,25 @@
 //! `ply compose logs`
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 
 use clap::Args as ClapArgs;
 use runtime::container::LogOptions;
 
 use super::Access;
 use crate::command_error::CommandError;
-use crate::compose::order;
+use crate::compose::follow::Following;
+use crate::compose::follow::Notice;
+use crate::compose::follow::Plan;
+use crate::compose::follow::Services;
+use crate::compose::members::Member;
 use crate::compose::view::View;
 use crate::moment::moment;
 
 /// Show what containers have said
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// Go on until they end
+    /// Go on until none runs
     #[arg(short, long)]
     follow: bool,
     /// Only the container with this number
@@ -58,7 +63,7 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
         until: time(&args.until)?,
     };
     let engine = access.engine()?;
-    let (_, mut members) = access.members(&engine, &args.services)?;
+    let (project, mut members) = access.members(&engine, &args.services)?;
     members.retain(|member| args.index.is_none_or(|index| index == member.number));
     let view = View::new(
         !args.no_log_prefix,
@@ -68,11 +73,44 @@ pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandEr
     members
         .iter()
         .for_each(|member| view.add(&member.short_name()));
-    match args.follow {
-        true => order::all_at_once(&members, |it| view.show_log(&engine, it, &options))?,
-        false => members
-            .iter()
-            .try_for_each(|it| view.show_log(&engine, it, &options))?,
+    if !args.follow {
+        for member in &members {
+            view.show_log(&engine, member, &options)?;
+        }
+        return Ok(ExitCode::SUCCESS);
     }
+    let services = match args.services.is_empty() {
+        true => Services::All,
+        false => Services::These(args.services),
+    };
+    let plan = Plan {
+        engine,
+        project,
+        watched: services.clone(),
+        shown: services,
+        number: args.index,
+        view,
+        options,
+    };
+    follow(plan, &members)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what containers say, those that come later too, until none is left that runs.
+fn follow(plan: Plan, members: &[Member]) -> Result<(), CommandError> {
+    let (sender, noticed) = mpsc::channel::<Notice>();
+    let mut following = Following::begin(plan, sender)?;
+    following.add(members, true);
+    loop {
+        let notice = match following.patience() {
+            Some(patience) => noticed.recv_timeout(patience).ok(),
+            None => noticed.recv().ok(),
+        };
+        let Some(notice) = notice else {
+            return Ok(());
+        };
+        if let Some(exit) = following.take(notice) {
+            following.tell(&exit);
+        }
+    }
 }

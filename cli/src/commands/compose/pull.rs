@@ -22,6 +22,12 @@ pub(super) struct Args {
     /// Also those of the dependencies
     #[arg(long)]
     include_deps: bool,
+    /// For Compose's sake: `ply compose --parallel` says it
+    #[arg(long, hide = true)]
+    no_parallel: bool,
+    /// For Compose's sake: `ply compose --parallel` says it
+    #[arg(long, hide = true)]
+    parallel: bool,
     /// `missing` or `always`
     #[arg(long, value_name = "POLICY", value_parser = ["missing", "always"])]
     policy: Option<String>,

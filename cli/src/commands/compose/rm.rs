@@ -13,6 +13,9 @@ use crate::terminal;
 /// Remove stopped containers
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
+    /// For Compose's sake: those that `run` has made stay
+    #[arg(short, long, hide = true)]
+    all: bool,
     /// Ask nothing
     #[arg(short, long)]
     force: bool,

@@ -1,6 +1,7 @@
 //! `ply compose run`
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
@@ -45,12 +46,15 @@ pub(super) struct Args {
     /// Set an environment variable; without a value, to ours
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_from_file: Vec<PathBuf>,
     /// Pass standard input on
     #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set)]
     interactive: bool,
     /// Labels
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    #[arg(short, long, value_name = "NAME=VALUE", alias = "labels")]
     label: Vec<String>,
     /// The container's name
     #[arg(long, value_name = "NAME")]
@@ -59,7 +63,7 @@ pub(super) struct Args {
     #[arg(long)]
     no_deps: bool,
     /// Give the command no terminal
-    #[arg(short = 'T', long)]
+    #[arg(short = 'T', long, alias = "no-TTY")]
     no_tty: bool,
     /// Pull the image first: `always`, `missing`, `never`
     #[arg(long, value_name = "POLICY", value_parser = ["always", "missing", "never"])]
@@ -82,6 +86,10 @@ pub(super) struct Args {
     /// Publish the service's ports
     #[arg(short = 'P', long)]
     service_ports: bool,
+    /// Give the command a terminal if there is one
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    tty: bool,
     /// Answer to the service's name and aliases on its networks
     #[arg(long)]
     use_aliases: bool,
@@ -89,7 +97,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
     /// Mount a host's path or a volume
-    #[arg(short, long, value_name = "VOLUME")]
+    #[arg(short, long, value_name = "VOLUME", alias = "volumes")]
     volume: Vec<String>,
     /// Directory the command starts in
     #[arg(short, long, value_name = "DIR")]
@@ -127,7 +135,8 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
     project
         .read_env_files(&services)
         .map_err(CommandError::failed)?;
-    let tty = !args.no_tty
+    let tty = args.tty
+        && !args.no_tty
         && !args.detach
         && terminal::stdout_is_terminal()
         && terminal::stdin_is_terminal();
@@ -213,7 +222,7 @@ fn change(project: &mut Project, name: &str, args: &Args, tty: bool) -> Result<(
             service.command = None;
         }
     }
-    for variable in environment(&[], &args.env)? {
+    for variable in environment(&args.env_from_file, &args.env)? {
         let (name, value) = match variable.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (variable, None),
@@ -272,5 +281,5 @@ fn start_dependencies(
     composition.ensure_resources(false)?;
     composition.converge(&dependencies, &wish)?;
     composition.start(&dependencies)?;
-    composition.wait_for_dependencies(name, &all)
+    composition.wait_for_dependencies(name, &all, None)
 }

@@ -1,79 +1,62 @@
 //! `ply compose start`
 
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args as ClapArgs;
-use runtime::container::StartOptions;
 
 use super::Access;
 use crate::command_error::CommandError;
 use crate::compose::composition::Composition;
-use crate::compose::composition::shown;
-use crate::compose::down;
+use crate::compose::labelled;
 use crate::compose::members;
-use crate::compose::order;
 
-/// Start containers that were made
+/// Start containers that were made, those that they depend on first
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
+    /// Wait until all run, and are healthy where that is checked
+    #[arg(long)]
+    wait: bool,
+    /// The longest such wait, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u64>,
     /// The services; all if there are none
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
 
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
-    if let (name, None) = access.name()? {
-        return start_by_labels(&name, &args.services, access);
+    let engine = access.engine()?;
+    let (name, project) = access.named_project(&args.services)?;
+    let mut members = members::of_project(&engine, &name)?;
+    members.retain(|member| !member.is_one_off);
+    if members.is_empty() && project.is_none() {
+        return Err(CommandError::failed(format_args!(
+            "no container found for project {name:?}: not found"
+        )));
     }
-    let project = access.project(&args.services)?;
-    let services = project
+    let project = project.unwrap_or_else(|| labelled::project(&name, &members));
+    let named = project
         .selected(&args.services)
         .map_err(CommandError::failed)?;
-    let engine = access.engine()?;
-    let members = members::of_project(&engine, &project.name)?;
-    for service in &services {
-        if !members.iter().any(|member| &member.service == service) {
+    for service in &named {
+        let is_asked_for = members.is_empty() || !args.services.is_empty();
+        if is_asked_for && !members.iter().any(|member| &member.service == service) {
             return Err(CommandError::failed(format_args!(
                 "service {service:?} has no container to start"
             )));
         }
     }
+    let services = project.with_dependencies(&named);
     let report = access.report();
     let composition = Composition {
         engine: &engine,
         project: &project,
         report: &report,
     };
-    composition.start(&services)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Starts what a project has on the engine whose files are not here.
-fn start_by_labels(
-    name: &str,
-    services: &[String],
-    access: &Access<'_>,
-) -> Result<ExitCode, CommandError> {
-    let engine = access.engine()?;
-    let members = super::members_of(&engine, name, None, services)?;
-    let report = access.report();
-    order::in_order(&down::needs(&members), |name| {
-        let own: Vec<_> = members
-            .iter()
-            .filter(|it| it.service == name && !it.container.state.status.is_alive())
-            .collect();
-        order::side_by_side(&own, |member| {
-            let id = shown(member.name());
-            report.begin(&id, "Starting");
-            if !access.is_dry_run {
-                engine
-                    .start_container(member.id(), &StartOptions::default())
-                    .inspect_err(|_| report.failed(&id, "Error"))
-                    .map_err(CommandError::failed)?;
-            }
-            report.done(&id, "Started");
-            Ok(())
-        })
-    })?;
+    composition.start_while(&services, args.wait_timeout, &AtomicBool::new(true))?;
+    if args.wait && !access.is_dry_run {
+        composition.wait_until_up(&services, args.wait_timeout)?;
+    }
     Ok(ExitCode::SUCCESS)
 }

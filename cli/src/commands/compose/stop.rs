@@ -11,6 +11,8 @@ use crate::compose::composition::shown;
 use crate::compose::down;
 use crate::compose::hooks;
 use crate::compose::hooks::Moment;
+use crate::compose::labelled;
+use crate::compose::members;
 use crate::compose::order;
 
 /// Stop containers
@@ -50,11 +52,12 @@ pub(super) struct RestartArgs {
 pub(super) fn restart(args: RestartArgs, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let engine = access.engine()?;
     let (name, project) = access.name()?;
+    let project = match project {
+        Some(project) => project,
+        None => labelled::project(&name, &members::of_project(&engine, &name)?),
+    };
     let mut services = args.services.clone();
-    if !args.no_deps
-        && !services.is_empty()
-        && let Some(project) = &project
-    {
+    if !args.no_deps && !services.is_empty() {
         let restarts = |name: &&String| {
             let needs = &project.services[*name].depends_on;
             needs
@@ -63,7 +66,7 @@ pub(super) fn restart(args: RestartArgs, access: &Access<'_>) -> Result<ExitCode
         };
         services.extend(project.services.keys().filter(restarts).cloned());
     }
-    let members = super::members_of(&engine, &name, project.as_ref(), &services)?;
+    let members = super::members_of(&engine, &name, Some(&project), &services)?;
     let report = access.report();
     order::in_order(&down::needs(&members), |name| {
         let own: Vec<_> = members
@@ -77,10 +80,7 @@ pub(super) fn restart(args: RestartArgs, access: &Access<'_>) -> Result<ExitCode
                 report.done(&id, "Started");
                 return Ok(());
             }
-            let run_hooks = |moment| match &project {
-                Some(project) => hooks::run(&engine, project, member, moment),
-                None => Ok(()),
-            };
+            let run_hooks = |moment| hooks::run(&engine, &project, member, moment, &report);
             let restart = || {
                 run_hooks(Moment::Stopping)?;
                 engine

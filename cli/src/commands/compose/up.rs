@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
+use runtime::container::LogOptions;
 
 use super::Access;
 use crate::command_error::CommandError;
@@ -13,6 +15,8 @@ use crate::compose::attach::Until;
 use crate::compose::composition::Composition;
 use crate::compose::composition::Recreate;
 use crate::compose::composition::Wish;
+use crate::compose::follow::Plan;
+use crate::compose::follow::Services;
 use crate::compose::project::Project;
 use crate::compose::view::View;
 
@@ -37,6 +41,9 @@ pub(super) struct Args {
     /// End with this service's exit code
     #[arg(long, value_name = "SERVICE")]
     exit_code_from: Option<String>,
+    /// For Compose's sake: there is no menu
+    #[arg(long, hide = true)]
+    menu: bool,
     /// Do not show these services' output
     #[arg(long, value_name = "SERVICE")]
     no_attach: Vec<String>,
@@ -245,8 +252,7 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
     }
     if is_foreground {
         let shown = shown(&args, &project, &named, &services);
-        eprintln!("Attaching to {}", shown.join(", "));
-        report.end();
+        report.say(format_args!("Attaching to {}", shown.join(", ")));
         let view = View::new(
             !args.no_log_prefix,
             !args.no_color && access.has_colours,
@@ -258,10 +264,30 @@ pub(super) fn run(mut args: Args, access: &Access<'_>) -> Result<ExitCode, Comma
             code_from: args.exit_code_from.clone(),
             timeout: args.made.timeout,
         };
-        let code = composition.run_attached(&services, &shown, view, since, &until)?;
+        // Whoever names services leaves those they depend on alone, and does not wait for them.
+        let watched = match (args.services.is_empty(), shown.is_empty()) {
+            (false, _) => &named,
+            (true, false) => &shown,
+            (true, true) => &services,
+        };
+        let plan = Plan {
+            engine: engine.clone(),
+            project: project.name.clone(),
+            watched: Services::These(watched.clone()),
+            shown: Services::These(shown.clone()),
+            number: None,
+            view,
+            options: LogOptions {
+                follow: true,
+                since: Some(since),
+                ..LogOptions::default()
+            },
+        };
+        let code = composition.run_attached(&services, &named, plan, &until)?;
         return Ok(ExitCode::from(code));
     }
-    composition.start(&services)?;
+    let timeout = args.wait_timeout.filter(|_| args.wait);
+    composition.start_while(&services, timeout, &AtomicBool::new(true))?;
     if args.wait && !access.is_dry_run {
         composition.wait_until_up(&services, args.wait_timeout)?;
     }

@@ -10,7 +10,7 @@ use crate::compose::labels::OUR_VERSION;
 use crate::output::outln;
 
 /// Show the version
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub(super) struct Args {
     /// `pretty` or `json`
     #[arg(short, long, value_name = "FORMAT", default_value = "pretty", value_parser = ["pretty", "json"])]
