@@ -1451,6 +1451,7 @@ fn a_wait_tells_of_what_does_not_stay_up() {
     };
     let situation = Situation::new(&[("compose.yaml", &file("    command: sleep 1000\n"))]);
     situation.compose(&["up", "--wait"]).ok();
+    situation.compose(&["pause", "x"]).ok();
     situation.compose(&["up", "--wait"]).ok();
     situation.compose(&["down"]).ok();
     for (service, code) in [

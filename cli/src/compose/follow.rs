@@ -101,6 +101,8 @@ pub(crate) struct Following<T> {
     watchers: BTreeMap<String, JoinHandle<LogOptions>>,
     /// The ends that were told, by when they were.
     told: BTreeMap<String, Option<Timestamp>>,
+    /// Those that were gone before it was known how they have ended.
+    lost: BTreeMap<String, Member>,
     /// Whether the last one to end may be about to run again.
     may_return: bool,
 }
@@ -217,6 +219,7 @@ impl<T: From<Notice> + Send + 'static> Following<T> {
             followed: BTreeMap::new(),
             watchers: BTreeMap::new(),
             told: BTreeMap::new(),
+            lost: BTreeMap::new(),
             may_return: false,
         };
         // Before anything is looked at, so that nothing is missed.
@@ -319,17 +322,30 @@ impl<T: From<Notice> + Send + 'static> Following<T> {
                     is_restarting: true,
                 });
             }
-            // The end of the log tells of it.
-            Notice::Died(id, code) => self.followed.get_mut(&id)?.code = Some(code),
+            Notice::Died(id, code) => {
+                // The end of the log tells of it, unless it has come to one with the container.
+                let Some(followed) = self.followed.get_mut(&id) else {
+                    return self.lost.remove(&id).map(|member| Exit {
+                        member,
+                        code,
+                        is_restarting: false,
+                    });
+                };
+                followed.code = Some(code);
+            }
             Notice::Removed(id) if !self.followed.contains_key(&id) => {
                 self.open.remove(&id);
             }
             Notice::Removed(_) => {}
             Notice::Left(id) => {
-                let followed = self.leave(&id)?;
+                let Followed { member, code, .. } = self.leave(&id)?;
+                let Some(code) = code else {
+                    self.lost.insert(id, member);
+                    return None;
+                };
                 return Some(Exit {
-                    code: followed.code?,
-                    member: followed.member,
+                    member,
+                    code,
                     is_restarting: false,
                 });
             }

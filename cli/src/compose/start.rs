@@ -167,7 +167,12 @@ impl Composition<'_> {
                 let met = match dependency.condition {
                     Condition::Completed => self.wait_for_completion(member, deadline),
                     _ => self.wait_for_health(member, deadline).map_err(|error| {
-                        CommandError::failed(format_args!("dependency failed to start: {error}"))
+                        match is_past(deadline) {
+                            true => error,
+                            false => CommandError::failed(format_args!(
+                                "dependency failed to start: {error}"
+                            )),
+                        }
                     }),
                 };
                 match met {
@@ -197,7 +202,8 @@ impl Composition<'_> {
                 return Err(self.failed(&id, &exited(&now)));
             }
             let age = state.started.map(|it| Timestamp::now().duration_since(it));
-            if state.status == Status::Running && age.is_some_and(|age| age >= MOMENT) {
+            let is_up = matches!(state.status, Status::Running | Status::Paused);
+            if is_up && age.is_some_and(|age| age >= MOMENT) {
                 self.report.done(&id, "Healthy");
                 return Ok(());
             }
