@@ -19,6 +19,7 @@ use crossbeam_channel::Sender;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+pub use self::header::number_field;
 use self::tree::LayerTree;
 use self::writer::LayerWriter;
 use crate::digest::DiffId;

@@ -123,6 +123,17 @@ pub fn make_closed(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a file that is nothing but a lock, making it first if it is not there: other users could hold it too if they
+/// could open it.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path)?;
+    close(path, 0o600)?;
+    Ok(file)
+}
+
 /// Takes other users' rights to what is there away, if they have any; `mode` is what the owner keeps.
 pub fn close(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

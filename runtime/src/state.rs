@@ -68,7 +68,7 @@ fn close(path: &Path) -> io::Result<()> {
 /// Keeps other processes from upgrading at the same time: the change to WAL fails, instead of waiting, while another
 /// one makes it.
 fn alone(path: &Path) -> Option<Flock<File>> {
-    let lock = File::create(path.with_extension("lock")).ok()?;
+    let lock = layerfs::store::open_lock(&path.with_extension("lock")).ok()?;
     Flock::lock(lock, FlockArg::LockExclusive).ok()
 }
 

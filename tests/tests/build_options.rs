@@ -313,7 +313,13 @@ fn other_users_get_at_nothing_that_a_build_has_made() {
     ] {
         assert_eq!(mode(&ply.root().join(name)), 0o700, "{name}");
     }
-    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+    for name in [
+        "images.lock",
+        "state.db",
+        "state.db-shm",
+        "state.db-wal",
+        "state.lock",
+    ] {
         let path = ply.root().join(name);
         assert!(!path.exists() || mode(&path) == 0o600, "{name}");
     }

@@ -226,7 +226,8 @@ fn a_killed_init_and_a_killed_client_are_told_of() {
     });
     let mut client = ply.spawn(&["run", "--name", "dd", "busybox", "sleep", "1000"]);
     eventually("it runs", || {
-        ply.run(&["ps", "-q", "-f", "name=dd"]).ok() != ""
+        let pid = ply.run(&["inspect", "-f", "{{.State.Pid}}", "dd"]);
+        pid.out.trim().parse().is_ok_and(|pid: i32| pid > 0)
     });
     client.kill().expect("killed");
     client.wait().expect("an end");

@@ -240,7 +240,7 @@ fn time(value: &[u8]) -> Option<Timespec> {
 }
 
 /// Returns a number of the header; an empty field is a zero, which the `tar` crate takes for a fault.
-fn number_field<T: Default>(
+pub fn number_field<T: Default>(
     header: &tar::Header,
     field: std::ops::Range<usize>,
     parsed: std::io::Result<T>,

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use layerfs::Kind;
 use layerfs::Timespec;
+use layerfs::ingest::number_field;
 use tar::EntryType;
 
 use super::Bound;
@@ -34,6 +35,10 @@ const LARGEST_XATTR: usize = 64 << 10;
 
 /// The most that is remembered of directories until the end, bytes.
 const REMEMBERED: usize = 256 << 20;
+
+/// Where owners stand in a header.
+const OF_UID: std::ops::Range<usize> = 108..116;
+const OF_GID: std::ops::Range<usize> = 116..124;
 
 /// What a directory's children would inherit: it is set after they are made.
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
@@ -514,10 +519,14 @@ impl<'a, T: Tree> Unpacker<'a, T> {
         let header = entry.header();
         let (uid, gid) = match self.options.owner {
             Some(owner) => owner,
-            None => (
-                u32::try_from(header.uid()?).map_err(io::Error::other)?,
-                u32::try_from(header.gid()?).map_err(io::Error::other)?,
-            ),
+            None => {
+                let uid = number_field(header, OF_UID, header.uid())?;
+                let gid = number_field(header, OF_GID, header.gid())?;
+                (
+                    u32::try_from(uid).map_err(io::Error::other)?,
+                    u32::try_from(gid).map_err(io::Error::other)?,
+                )
+            }
         };
         Ok(Metadata {
             mode: header.mode()? & 0o7777,

@@ -42,12 +42,7 @@ impl Drop for Lease {
 impl Engine {
     fn images_lock(&self) -> Result<File, ImageError> {
         let path = self.root().join("images.lock");
-        File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(ImageError::io(path))
+        layerfs::store::open_lock(&path).map_err(ImageError::io(path))
     }
 
     fn sweep_mark(&self) -> PathBuf {

@@ -47,7 +47,7 @@ impl Engine {
 
     /// Keeps others from adding and removing volumes.
     pub(crate) fn lock_volumes(&self) -> Result<Flock<File>, VolumeError> {
-        lock(File::create(self.root().join("volumes.lock")))
+        lock(layerfs::store::open_lock(&self.root().join("volumes.lock")))
             .map_err(VolumeError::io(self.root().join("volumes.lock")))
     }
 
