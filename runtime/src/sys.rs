@@ -13,6 +13,7 @@ pub(crate) mod open_files;
 pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod terminal;
+pub(crate) mod wait;
 
 use std::io;
 

@@ -371,6 +371,17 @@ impl Access<'_> {
         Ok((name, members))
     }
 
+    /// Returns a service's container by its number; 0 is as none, and means any.
+    fn member(
+        &self,
+        engine: &Engine,
+        service: &str,
+        index: Option<u32>,
+    ) -> Result<Member, CommandError> {
+        let (_, members) = self.members(engine, &[service.to_owned()])?;
+        members::one(&members, service, index.filter(|index| *index > 0)).cloned()
+    }
+
     /// Does something to containers, those that need others first.
     fn backwards(
         &self,

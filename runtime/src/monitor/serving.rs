@@ -377,13 +377,7 @@ impl Serving {
         let retry = self.parts.network.as_ref().and_then(Live::retry);
         let due = self.until_check().into_iter().chain(retry.map(until));
         let left = due.min().and_then(|left| Timespec::try_from(left).ok());
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, left.as_ref()))?;
-        Ok(sources
-            .into_iter()
-            .zip(&polled)
-            .filter(|(_, polled)| !polled.revents().is_empty())
-            .map(|(source, _)| source)
-            .collect())
+        sys::wait::ready(sources, polled, left)
     }
 
     /// Returns how long it is until a health check has to begin or end; `None` is for ever.

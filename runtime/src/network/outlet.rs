@@ -33,6 +33,7 @@ use super::port::Protocol;
 use super::proxy;
 use super::proxy::streams::Streams;
 use crate::sys::netlink::Socket;
+use crate::sys::wait;
 use flows::Flows;
 
 /// Where what an address of the container's sends elsewhere arrives.
@@ -175,15 +176,7 @@ fn serve(doors: &[Door], mut kernel: Kernel, ended: &OwnedFd) -> io::Result<()> 
             polled.push(PollFd::new(socket, PollFlags::IN));
         }
         let patience = proxy::patience(pause, !flows.is_empty());
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, patience.as_ref()))?;
-        let ready: Vec<Source> = sources
-            .into_iter()
-            .zip(&polled)
-            .filter(|(_, polled)| !polled.revents().is_empty())
-            .map(|(source, _)| source)
-            .collect();
-        drop(polled);
-        for source in ready {
+        for source in wait::ready(sources, polled, patience)? {
             match source {
                 Source::End => return Ok(()),
                 Source::Tcp(at) => {

@@ -31,6 +31,7 @@ use rustix::net::sockopt;
 use super::port::Port;
 use super::port::Protocol;
 use super::port::Published;
+use crate::sys::wait;
 use datagrams::Datagrams;
 use streams::Streams;
 
@@ -201,15 +202,7 @@ fn serve(reserved: &[Reserved], target: &Mutex<Vec<IpAddr>>, ended: &OwnedFd) ->
         }
         // A tick is needed only to forget who sends datagrams no more.
         let patience = patience(pause, !datagrams.is_empty());
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, patience.as_ref()))?;
-        let ready: Vec<Source> = sources
-            .into_iter()
-            .zip(&polled)
-            .filter(|(_, polled)| !polled.revents().is_empty())
-            .map(|(source, _)| source)
-            .collect();
-        drop(polled);
-        for source in ready {
+        for source in wait::ready(sources, polled, patience)? {
             match source {
                 Source::End => return Ok(()),
                 Source::Reserved(at) => {

@@ -7,7 +7,6 @@ use clap::Args as ClapArgs;
 use super::Access;
 use crate::command_error::CommandError;
 use crate::commands::commit;
-use crate::compose::members;
 
 /// Make an image of a service's container and what it has changed
 #[derive(Debug, ClapArgs)]
@@ -38,12 +37,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let engine = access.engine()?;
-    let (_, members) = access.members(&engine, std::slice::from_ref(&args.service))?;
-    let member = members::one(
-        &members,
-        &args.service,
-        args.index.filter(|index| *index > 0),
-    )?;
+    let member = access.member(&engine, &args.service, args.index)?;
     let one = commit::Args {
         author: args.author,
         change: args.change,

@@ -8,7 +8,6 @@ use clap::Args as ClapArgs;
 use super::Access;
 use crate::command_error::CommandError;
 use crate::commands::export;
-use crate::compose::members;
 
 /// Write the files of a service's container as a tar (on standard output by default)
 #[derive(Debug, ClapArgs)]
@@ -26,12 +25,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, access: &Access<'_>) -> Result<ExitCode, CommandError> {
     let engine = access.engine()?;
-    let (_, members) = access.members(&engine, std::slice::from_ref(&args.service))?;
-    let member = members::one(
-        &members,
-        &args.service,
-        args.index.filter(|index| *index > 0),
-    )?;
+    let member = access.member(&engine, &args.service, args.index)?;
     let one = export::Args {
         output: args.output,
         container: member.id().to_owned(),
